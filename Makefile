@@ -1,0 +1,51 @@
+# Every target makes the environment it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test test-slow test-faults test-tex test-docs test-real check format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.ready  ## make .venv with the exact versions of constraints.txt
+
+demo: install  ## run the study `demo` and print where its report is
+	$(BIN)/adaptertune run demo
+
+test: install  ## run the tests (each under a minute)
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the tests that take over a minute
+	$(BIN)/python -m pytest -m slow
+
+test-faults: install  ## the tests that kill processes and nodes
+	$(BIN)/python -m pytest -m faults
+
+test-tex: install  ## the tests that compile LaTeX
+	$(BIN)/python -m pytest -m tex
+
+test-docs: install  ## run the documentation's commands
+	$(BIN)/python -m pytest -m docs
+
+test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DATA)
+	$(BIN)/python -m pytest -m real
+
+check: install  ## lint, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and the default output folder
+	rm -rf $(VENV) adaptertune-output

@@ -1,0 +1,57 @@
+"""How a trial is spread over workers: everything that must not change its score."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from benchmark.errors import RequestError
+from benchmark.spec import Frozen
+
+
+class LaunchPlan(Frozen):
+    """Workers, micro-batch and accumulation whose product is the global batch."""
+
+    num_workers: int = Field(default=1, ge=1, description="data-parallel ranks of one trial")
+    micro_batch_images: int = Field(ge=1, description="images a rank pushes through at once")
+    accumulation_steps: int = Field(ge=1, description="micro-batches per optimiser step")
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the ranks compute on")
+    threads_per_worker: int = Field(default=1, ge=1, description="CPU threads of a rank's torch operations")
+
+    @property
+    def global_batch_images(self) -> int:
+        """Images per optimiser step: workers x accumulation x micro-batch."""
+        return self.num_workers * self.accumulation_steps * self.micro_batch_images
+
+
+def plan_launch(
+    global_batch_images: int,
+    num_workers: int = 1,
+    accumulation_steps: int = 1,
+    zero_stage: Literal[0, 1, 2, 3] = 0,
+    device: Literal["cpu", "cuda"] = "cpu",
+    threads_per_worker: int = 1,
+) -> LaunchPlan:
+    """Share a global batch among workers and accumulation steps.
+
+    Raises:
+        RequestError: The batch is not a multiple of workers x accumulation.
+    """
+    shares = num_workers * accumulation_steps
+    if global_batch_images % shares:
+        raise RequestError(
+            "training.global_batch_images",
+            global_batch_images,
+            f"the global batch must be a multiple of workers x accumulation = {num_workers} x {accumulation_steps}",
+            f"The nearest that fits: {max(shares, round(global_batch_images / shares) * shares)}.",
+        )
+    return LaunchPlan(
+        num_workers=num_workers,
+        micro_batch_images=global_batch_images // shares,
+        accumulation_steps=accumulation_steps,
+        zero_stage=zero_stage,
+        device=device,
+        threads_per_worker=threads_per_worker,
+    )

@@ -1,0 +1,126 @@
+"""What a trial leaves behind: its status, scores, curves, cost and provenance, as one JSON document.
+
+The per-image predictions and the adapter's weights travel beside it as bytes (`TrialOutcome`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RESULT_SCHEMA_VERSION = 1
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended. Every one of them is stored."""
+
+    COMPLETED = "COMPLETED"
+    PRUNED = "PRUNED"
+    DIVERGED = "DIVERGED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMED_OUT = "TIMED_OUT"
+    NODE_LOST = "NODE_LOST"
+    FAILED = "FAILED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a rerun would only repeat it: such a trial never runs again."""
+        return self in (TrialStatus.COMPLETED, TrialStatus.PRUNED, TrialStatus.DIVERGED)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EpochRecord(_Record):
+    """What one epoch measured. Epoch 0 is the model before its first step."""
+
+    epoch: int = Field(description="1-based; 0 is before training")
+    train_loss: float | None = Field(description="mean cross-entropy over the epoch's steps; none at epoch 0")
+    validation_loss: float = Field(description="mean cross-entropy over the validation images")
+    validation_top1: float = Field(description="fraction in [0, 1]")
+    feature_drift: float = Field(description="1 - mean cosine to the pretrained features, fixed validation images")
+    learning_rate: float = Field(description="at the epoch's last step")
+    train_seconds: float = Field(description="in training steps")
+    evaluation_seconds: float = Field(description="in evaluation steps")
+
+
+class Scores(_Record):
+    """Accuracy on one split, every image counted exactly once."""
+
+    top1: float = Field(description="fraction in [0, 1]")
+    mean_per_class: float = Field(description="mean over classes of the class's accuracy, fraction in [0, 1]")
+    loss: float = Field(description="mean cross-entropy")
+    num_images: int
+
+
+class Cost(_Record):
+    """What a trial cost."""
+
+    num_trainable_parameters: int = Field(description="adapters and head")
+    num_adapter_parameters: int = Field(description="trainable without the head")
+    num_total_parameters: int
+    train_seconds: float = Field(description="in training steps, all epochs, this trial's ranks in parallel")
+    evaluation_seconds: float = Field(description="in evaluation steps")
+    wall_seconds: float = Field(description="from the start of the trial to its result, worker start included")
+    train_images_per_second: float | None
+    peak_memory_bytes: int | None = Field(description="largest resident (CPU) or allocated (GPU) size of a rank")
+    checkpoint_bytes: int
+
+
+class Provenance(_Record):
+    """Where a result comes from."""
+
+    weights_sha256: str = Field(description="over the tensors really loaded")
+    split_sha256: str
+    frozen_sha256_before: str = Field(description="over the frozen tensors, before the first step")
+    frozen_sha256_after: str = Field(description="the same after training; equal, or the trial failed")
+    sources_sha256: str = Field(description="digest of the suite's sources that the ranks imported")
+    git_commit: str | None
+    git_dirty: bool | None
+    packages: dict[str, str] = Field(description="package name to version")
+    python: str
+    device: str = Field(description="device type and name")
+    host: str
+    launch_plan: dict[str, Any] = Field(description="workers, micro-batch, accumulation, ZeRO stage")
+    started_at: str = Field(description="ISO 8601, UTC")
+    finished_at: str = Field(description="ISO 8601, UTC")
+
+
+class TrialResult(_Record):
+    """The record of one trial, whatever its status. What was not reached is none, never zero."""
+
+    schema_version: int = RESULT_SCHEMA_VERSION
+    trial_id: str
+    condition_id: str
+    spec: dict[str, Any] = Field(description="the TrialSpec, complete")
+    status: TrialStatus
+    reason: str | None = Field(default=None, description="why it did not complete")
+    epochs: list[EpochRecord] = Field(default_factory=list)
+    first_step_losses: list[float] = Field(default_factory=list, description="of the first 100 optimiser steps")
+    selected_epoch: int | None = Field(default=None, description="whose weights were tested")
+    validation: Scores | None = Field(default=None, description="at the selected epoch")
+    test: Scores | None = Field(default=None, description="read once, at the end")
+    test_read_at: str | None = Field(default=None, description="ISO 8601, UTC: when the test split was opened")
+    confusion: list[list[int]] | None = Field(default=None, description="test images, row: label, column: prediction")
+    cost: Cost | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """A finished trial as its first rank hands it over.
+
+    Attributes:
+        result: The record.
+        predictions: `.npz` bytes: `identity` (str, [N]), `label` (int64, [N]), `logits` (float32, [N, C]) of the test
+            images; none unless completed.
+        checkpoint: safetensors bytes of the tested trainable tensors; none unless completed.
+    """
+
+    result: TrialResult
+    predictions: bytes | None = None
+    checkpoint: bytes | None = None

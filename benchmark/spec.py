@@ -1,0 +1,134 @@
+"""What one trial is: everything that may change its score, and the identity that follows from it.
+
+A `TrialSpec` is complete: every default is written out, every name is pinned, local inputs are named by their content
+hash. `trial_id` is the hash of its canonical JSON, so equal specs are one trial wherever and whenever they are asked
+for. How a trial is spread over machines is not here: see `benchmark/launch_plan.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scalar = bool | int | float | str | None
+
+ADDED_LATER = {"hashed": "when-changed"}
+"""Marks a field that came after the first release: it enters the hash only when it differs from its default, which is
+the earlier behaviour, so that ids stay what they were."""
+
+NOT_HASHED = {"hashed": "never"}
+"""Marks a field that cannot change the score, such as the path of a file whose content hash stands beside it."""
+
+
+class Frozen(BaseModel):
+    """A spec part: immutable, unknown keys refused, types not converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class BackboneSpec(Frozen):
+    """A pretrained Vision Transformer, pinned."""
+
+    name: str = Field(description="full name of the backbone: architecture and pretrained tag")
+    weights: Literal["bundled", "pretrained", "file", "random"] = Field(
+        description="where the weights come from; `random` only when asked for"
+    )
+    weights_sha256: str | None = Field(description="content hash of bundled or local weights; none for the others")
+    image_size_pixels: int = Field(ge=8, description="side of the square input image")
+    revision: int = Field(ge=1, description="raised when this backbone's numbers change")
+    weights_file: str | None = Field(
+        default=None, description="path of local weights", json_schema_extra=dict(NOT_HASHED)
+    )
+
+
+class DatasetSpec(Frozen):
+    """A data set and its fixed split."""
+
+    name: str = Field(description="the data set's public name")
+    split_sha256: str = Field(description="hash of the split manifest: which image is in which split")
+    revision: int = Field(ge=1, description="raised when this data set's numbers change")
+
+
+class MethodSpec(Frozen):
+    """An adaptation method with all of its options written out."""
+
+    name: str = Field(description="the method's public name")
+    revision: int = Field(ge=1, description="raised when this method's numbers change")
+    options: dict[str, Scalar] = Field(description="the method's own options, such as rank, placement, init")
+
+
+class ProtocolSpec(Frozen):
+    """How images are presented and how the reported checkpoint is chosen."""
+
+    name: Literal["fair", "paper"] = Field(description="the named protocol these settings started from")
+    revision: int = Field(ge=1, description="raised when this protocol's numbers change")
+    normalisation: Literal["backbone", "imagenet"] = Field(description="whose mean and standard deviation")
+    augmentation: Literal["none", "flip", "shift", "crop_flip"] = Field(description="what happens to training images")
+    selection: Literal["best_validation", "last_epoch"] = Field(description="which epoch's weights are tested")
+
+
+class TrainingSpec(Frozen):
+    """Optimisation. The batch is the global one: how workers share it is the launch plan's matter."""
+
+    epochs: int = Field(default=50, ge=1, description="passes over the training images")
+    warmup_epochs: float = Field(default=5.0, ge=0, description="linear warm-up from 0, in epochs")
+    global_batch_images: int = Field(default=128, ge=1, description="images per optimiser step, over all workers")
+    learning_rate: float = Field(default=1.0e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=0.05, ge=0, description="AdamW's decoupled decay, on everything trainable")
+    gradient_clip_norm: float | None = Field(default=1.0, gt=0, description="global-norm clipping; null: none")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="compute type; parameters stay fp32")
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> TrainingSpec:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be smaller than epochs {self.epochs}")
+        return self
+
+
+class TrialSpec(Frozen):
+    """One trial: one backbone, one data set, one method, one seed."""
+
+    backbone: BackboneSpec
+    dataset: DatasetSpec
+    method: MethodSpec
+    protocol: ProtocolSpec
+    training: TrainingSpec
+    seed: int = Field(ge=0, lt=2**31, description="names every random stream: initialisation, data order, masks")
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's identity: 16 hexadecimal digits of the canonical JSON's SHA-256."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    @property
+    def condition_id(self) -> str:
+        """The identity of the trial's condition: the same spec under any seed, 12 hexadecimal digits."""
+        without_seed = hashed_fields(self)
+        del without_seed["seed"]
+        return hashlib.sha256(as_canonical_json(without_seed).encode()).hexdigest()[:12]
+
+    def canonical_json(self) -> str:
+        """Return the JSON text that the identity is computed from."""
+        return as_canonical_json(hashed_fields(self))
+
+
+def hashed_fields(model: BaseModel) -> dict[str, Any]:
+    """Return the fields of a spec that enter its identity, nested specs included."""
+    fields: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        rule = marks.get("hashed", "always")
+        if rule == "never" or (rule == "when-changed" and value == field.default):
+            continue
+        fields[name] = hashed_fields(value) if isinstance(value, BaseModel) else value
+    return fields
+
+
+def as_canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

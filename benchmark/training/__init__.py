@@ -1,0 +1,1 @@
+"""How one trial runs: the story in `trial.py`, its parts beside it."""
