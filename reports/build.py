@@ -1,0 +1,107 @@
+"""Writes a study's report: the page, Markdown, tables, figures, `trials.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.analysis import Analysis, CurveReader, analyse, refuse_when_incomplete
+from reports.figures.drawing import Drawing
+from reports.page import html_page, markdown_page, report_tables
+from reports.record_tables import trials_csv
+from reports.summary import summarise, summary_of
+from reports.tables import to_csv, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    from benchmark.tracking import StudyRecord
+
+__all__ = ["CurveReader", "Report", "build_report", "summarise"]
+
+FIGURE_NAMES = ("rank", "placement", "initialisation", "parameters")
+POINT_TABLES = ("rank_curve", "placement", "initialisation", "parameters")
+FIGURE_SUFFIXES = ("png", "svg", "pdf")
+TABLE_SUFFIXES = ("md", "tex", "csv")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        summary: The content of `summary.json`.
+        index: The page.
+    """
+
+    summary: dict[str, Any]
+    index: Path
+
+
+def build_report(study: StudyRecord, curves: CurveReader, directory: Path, strict: bool = False) -> Report:
+    """Write the report of a study into a folder, whole or not at all, file by file.
+
+    Args:
+        study: What tracking knows of the study.
+        curves: Reads the per-epoch records of runs.
+        directory: Made where it is missing; files of an earlier report of the same names are replaced.
+        strict: Refuse a study with missing seeds, before anything is written.
+
+    Raises:
+        RequestError: `strict`, and a planned seed has no usable score; or a stored claim is not one.
+    """
+    analysis = analyse(study, curves)
+    if strict:
+        refuse_when_incomplete(analysis)
+    summary = summary_of(analysis)
+    directory.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=directory))
+    try:
+        _write(draft, analysis, draw_all(analysis), summary)
+        _publish(draft, directory)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Report(summary, directory / "index.html")
+
+
+def draw_all(analysis: Analysis) -> list[Drawing]:
+    """Return every figure, drawn or left out with its reason."""
+    from reports.figures.initialisation import draw_initialisation
+    from reports.figures.option import draw_placement, draw_rank
+    from reports.figures.parameters import draw_parameters
+
+    return [draw(analysis) for draw in (draw_rank, draw_placement, draw_initialisation, draw_parameters)]
+
+
+def _write(draft: Path, analysis: Analysis, drawings: Sequence[Drawing], summary: dict[str, Any]) -> None:
+    """Write all files of the report into an empty folder."""
+    for folder in ("tables", "figures"):
+        (draft / folder).mkdir()
+    for name, table in report_tables(analysis, drawings).items():
+        for suffix, write in zip(TABLE_SUFFIXES, (to_markdown, to_latex, to_csv), strict=True):
+            (draft / "tables" / f"{name}.{suffix}").write_text(write(table), encoding="utf-8")
+    for drawing in drawings:
+        for suffix, content in (drawing.files or {}).items():
+            (draft / "figures" / f"{drawing.name}.{suffix}").write_bytes(content)
+    (draft / "trials.csv").write_text(trials_csv(analysis.study), encoding="utf-8")
+    (draft / "report.md").write_text(markdown_page(analysis, drawings), encoding="utf-8")
+    left_out = {drawing.name: drawing.left_out for drawing in drawings if drawing.left_out}
+    summary["figures_left_out"] = left_out
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+    (draft / "summary.json").write_text(text + "\n", encoding="utf-8")
+    (draft / "index.html").write_text(html_page(analysis, drawings), encoding="utf-8")
+
+
+def _publish(draft: Path, directory: Path) -> None:
+    """Move the files into place, the page last, and remove what an earlier report had and this one leaves out."""
+    files = sorted(path.relative_to(draft) for path in draft.rglob("*") if path.is_file())
+    for file in sorted(files, key=lambda path: path.name == "index.html"):
+        (directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (draft / file).replace(directory / file)
+    possible = [Path("figures", f"{name}.{suffix}") for name in FIGURE_NAMES for suffix in FIGURE_SUFFIXES]
+    possible += [Path("tables", f"{name}.{suffix}") for name in POINT_TABLES for suffix in TABLE_SUFFIXES]
+    for file in set(possible) - set(files):
+        (directory / file).unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""Reads the JSON of a trial's spec: the fields a reader or a claim may name, and what two trials share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.spec import Scalar, as_canonical_json
+
+SpecJson = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What must be equal for two conditions to be compared: backbone, data set and protocol, in full.
+
+    Attributes:
+        backbone: The backbone's name.
+        dataset: The data set's name.
+        key: Canonical JSON of the three specs.
+    """
+
+    backbone: str
+    dataset: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The setting as a reader names it."""
+        return f"{self.backbone} × {self.dataset}"
+
+
+def setting_of(spec: SpecJson) -> Setting:
+    """Return the setting that a trial belongs to."""
+    backbone = without_files(spec.get("backbone", {}))
+    shared = {"backbone": backbone, "dataset": spec.get("dataset", {}), "protocol": spec.get("protocol", {})}
+    names = str(backbone.get("name", "unknown")), str(shared["dataset"].get("name", "unknown"))
+    return Setting(*names, as_canonical_json(shared))
+
+
+def without_files(part: SpecJson) -> dict[str, Any]:
+    """Return a spec part without the paths that do not enter a trial's identity."""
+    return {name: value for name, value in part.items() if name != "weights_file"}
+
+
+def options_of(spec: SpecJson) -> dict[str, Scalar]:
+    """Return the method's own options."""
+    return dict(spec.get("method", {}).get("options") or {})
+
+
+def method_of(spec: SpecJson) -> str:
+    """Return the method's public name."""
+    return str(spec.get("method", {}).get("name", "unknown"))
+
+
+def selectable_fields(spec: SpecJson) -> dict[str, Scalar]:
+    """Return the fields a claim may name, each with the trial's value."""
+    training: dict[str, Scalar] = dict(spec.get("training", {}))
+    names = {part: spec.get(part, {}).get("name") for part in ("backbone", "dataset", "method", "protocol")}
+    return training | options_of(spec) | names
+
+
+def family_key(spec: SpecJson, option: str) -> str:
+    """Return what is equal among conditions that differ in one method option alone."""
+    others = {name: value for name, value in options_of(spec).items() if name != option}
+    method = dict(spec.get("method", {})) | {"options": others}
+    rest = {"setting": setting_of(spec).key, "method": method, "training": spec.get("training", {})}
+    return as_canonical_json(rest)
+
+
+def same_value(left: object, right: object) -> bool:
+    """Return whether two scalars are equal, holding `true` and 1 apart."""
+    return isinstance(left, bool) == isinstance(right, bool) and left == right

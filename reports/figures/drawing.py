@@ -1,0 +1,171 @@
+"""What the figures share: colours that colour-blind readers tell apart, reproducible files, a page-ready SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reports.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2328"
+RULE = "#d5d9de"
+PAPER = "#fefefe"
+BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, GREY = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#d55e00",
+    "#56b4e9",
+    "#7a7f85",
+)
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+"""Okabe and Ito's colours without the yellow, which vanishes on white; grey for black, which vanishes on dark."""
+
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+PANELS_PER_ROW = 3
+
+SETTINGS: dict[str, object] = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 8.5,
+    "axes.axisbelow": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "adaptertune",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.color": INK,
+    "ytick.labelsize": 8,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as the report needs it.
+
+    Attributes:
+        name: Its files' stem.
+        title: Its heading.
+        caption: What is drawn and how to read it.
+        alternative: What it shows, in words, for a reader who does not see it.
+        table: The numbers behind it; none where it is left out.
+        files: Bytes by suffix (png, svg, pdf); empty where it is left out.
+        left_out: Why it is left out; none where it is drawn.
+        num_panels: How many panels it has side by side at most.
+    """
+
+    name: str
+    title: str
+    caption: str = ""
+    alternative: str = ""
+    table: Table | None = None
+    files: Mapping[str, bytes] | None = None
+    left_out: str | None = None
+    num_panels: int = 1
+
+    @property
+    def svg(self) -> str:
+        """The figure as SVG that stands inside the page and takes the page's colours."""
+        assert self.files is not None, "a figure that is left out has no SVG"
+        return inline_svg(self.files["svg"].decode(), self.name, self.alternative)
+
+
+@contextmanager
+def report_style() -> Iterator[None]:
+    """Draw with the report's settings and no display."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
+        yield
+
+
+def panels(num_panels: int, num_rows_each: int = 1, height: float = 2.7) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with its axes as [row of a panel][panel]; at most `PANELS_PER_ROW` panels side by side."""
+    from matplotlib.figure import Figure
+
+    num_columns = min(num_panels, PANELS_PER_ROW)
+    num_bands = -(-num_panels // num_columns)
+    width = {1: 5.0, 2: 7.6}.get(num_columns, 9.6)
+    figure = Figure(figsize=(width, height * num_rows_each * num_bands), layout="constrained")
+    grid = figure.subplots(num_bands * num_rows_each, num_columns, squeeze=False)
+    rows = [
+        [grid[(panel // num_columns) * num_rows_each + row][panel % num_columns] for panel in range(num_panels)]
+        for row in range(num_rows_each)
+    ]
+    used = {id(axes) for row in rows for axes in row}
+    for axes in grid.flat:
+        axes.set_visible(id(axes) in used)
+    return figure, rows
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """Return the figure as PNG, SVG and PDF, the same bytes each time."""
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    files = {}
+    for suffix, values in metadata.items():
+        buffer = io.BytesIO()
+        facecolor = "white" if suffix == "png" else "none"
+        figure.savefig(buffer, format=suffix, metadata=values, dpi=160, facecolor=facecolor)
+        files[suffix] = buffer.getvalue()
+    return files
+
+
+def inline_svg(svg: str, name: str, alternative: str) -> str:
+    """Return matplotlib's SVG for use inside HTML: no prologue, ids of its own, the page's ink and rules."""
+    from xml.sax.saxutils import escape
+
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\s(?:xmlns|xmlns:xlink|version)="[^"]*"', "", body)
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', body)[1])  # type: ignore[index]
+    body = re.sub(r'^<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" {_role(name, width)}>', body, count=1)
+    body = body.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
+    body = body.replace('xlink:href="#', f'href="#{name}-')
+    body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)").replace(PAPER, "var(--paper)")
+    return body.replace(">", f"><title>{escape(alternative)}</title>", 1)
+
+
+def _role(name: str, width: float) -> str:
+    return f'class="drawing" role="img" data-name="{name}" style="width:{width * 4 / 3:.0f}px"'
+
+
+def colour_of(position: int) -> str:
+    """Return the colour of the n-th series."""
+    return PALETTE[position % len(PALETTE)]
+
+
+def as_percent(values: Sequence[float]) -> list[float]:
+    """Return fractions in percent."""
+    return [100 * value for value in values]

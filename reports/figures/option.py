@@ -1,0 +1,152 @@
+"""Draws accuracy against one option of the method: the rank curve on a logarithmic axis, placement row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reports.analysis import Analysis
+from reports.conditions import Condition, Split
+from reports.figures.drawing import (
+    BLUE,
+    INK,
+    ORANGE,
+    PANELS_PER_ROW,
+    PAPER,
+    Drawing,
+    as_percent,
+    panels,
+    render,
+    report_style,
+)
+from reports.formatting import percent
+from reports.rank import RankCurve, recommendation
+from reports.result_tables import points_table, shown
+from reports.statistics import estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SPLITS: tuple[tuple[Split, str, str], ...] = (("validation", ORANGE, "s"), ("test", BLUE, "o"))
+
+CAPTION = "Large marks: mean over seeds, with the 95 % interval of Student's t; small marks: single seeds."
+
+
+def draw_rank(analysis: Analysis) -> Drawing:
+    """Return the rank curve of every family of conditions that differ in rank alone."""
+    name, title = "rank", "Accuracy against rank"
+    curves = [curve for curve in analysis.rank_curves if any(condition.completed for condition in curve.conditions)]
+    if not curves:
+        return Drawing(name, title, left_out="no two completed conditions differ in rank alone")
+    with report_style():
+        figure, ((*axes,),) = panels(len(curves))
+        for panel, curve in zip(axes, curves, strict=True):
+            _rank_panel(panel, curve)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        files = render(figure)
+    return Drawing(
+        name=name,
+        title=title,
+        caption=f"{CAPTION} The line marks the elbow, chosen on validation.",
+        alternative=" ".join([title + ".", *(f"{_spoken(curve.conditions, 'rank')}" for curve in curves)]),
+        table=shown(points_table("rank_curve", title, "rank", [curve.conditions for curve in curves])),
+        files=files,
+        num_panels=min(len(curves), PANELS_PER_ROW),
+    )
+
+
+def rank_sentences(analysis: Analysis) -> list[str]:
+    """Return the recommendation of every rank curve."""
+    return [recommendation(curve) for curve in analysis.rank_curves]
+
+
+def _rank_panel(axes: Axes, curve: RankCurve) -> None:
+    axes.set_xscale("log", base=2)
+    for shift, (split, colour, marker) in zip((1 / 1.03, 1.03), SPLITS, strict=True):
+        scored = [condition for condition in curve.conditions if condition.scores(split)]
+        ranks = [condition.option("rank") * shift for condition in scored]
+        _series(axes, scored, ranks, split, colour, marker)
+    if curve.elbow is not None:
+        axes.axvline(curve.elbow.option("rank"), color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"elbow {curve.elbow.option('rank')}",
+            (curve.elbow.option("rank"), 0.03),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    ranks = [condition.option("rank") for condition in curve.conditions]
+    axes.set_xticks(ranks, [str(rank) for rank in ranks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="rank", ylabel="top-1, %")
+    axes.set_title(f"{curve.label}\n{curve.conditions[0].setting.name}")
+
+
+def _series(
+    axes: Axes, scored: Sequence[Condition], positions: Sequence[float], split: Split, colour: str, marker: str
+) -> None:
+    """Draw means joined by a line, intervals as bars and seeds as small marks."""
+    means = as_percent([estimate(list(condition.scores(split).values())).mean or 0.0 for condition in scored])
+    style = {"color": colour, "marker": marker, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
+    axes.plot(positions, means, label=split, zorder=3, **style)  # type: ignore[arg-type]
+    for condition, position in zip(scored, positions, strict=True):
+        values = list(condition.scores(split).values())
+        interval = estimate(values).interval
+        if interval is not None:
+            axes.plot([position] * 2, as_percent(interval), color=colour, linewidth=1.1, zorder=2)
+        axes.plot([position] * len(values), as_percent(values), ".", color=colour, alpha=0.5, markersize=4, zorder=2)
+
+
+def draw_placement(analysis: Analysis) -> Drawing:
+    """Return accuracy by placement for every family of conditions that differ in placement alone."""
+    title = "Accuracy by placement"
+    return draw_option(analysis.placements, "placement", title)
+
+
+def draw_option(families: Sequence[Sequence[Condition]], option: str, title: str) -> Drawing:
+    """Return accuracy by an option that has names for values: a row a value, test above validation."""
+    groups = [group for group in families if any(condition.completed for condition in group)]
+    if not groups:
+        return Drawing(option, title, left_out=f"no two completed conditions differ in {option} alone")
+    height = 1.1 + 0.42 * max(len(group) for group in groups)
+    with report_style():
+        figure, ((*axes,),) = panels(len(groups), height=height)
+        for panel, group in zip(axes, groups, strict=True):
+            _option_panel(panel, group, option)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        files = render(figure)
+    spoken = " ".join([title + ".", *(_spoken(group, option) for group in groups)])
+    table = shown(points_table(option, title, option, groups))
+    return Drawing(option, title, CAPTION, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
+
+
+def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
+    rows = list(range(len(group)))[::-1]
+    for offset, (split, colour, marker) in zip((-0.14, 0.14), SPLITS, strict=True):
+        label: str | None = split
+        for row, condition in zip(rows, group, strict=True):
+            values = list(condition.scores(split).values())
+            scores = estimate(values)
+            if scores.mean is None:
+                continue
+            if scores.interval is not None:
+                axes.plot(as_percent(scores.interval), [row + offset] * 2, color=colour, linewidth=1.1)
+            axes.plot(as_percent(values), [row + offset] * len(values), ".", color=colour, alpha=0.5, markersize=4)
+            style = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.6, "markersize": 6}
+            axes.plot([100 * scores.mean], [row + offset], marker, label=label, **style)  # type: ignore[arg-type]
+            label = None
+    axes.set_yticks(rows, [str(condition.option(option)) for condition in group])
+    axes.set_ylim(-0.6, len(group) - 0.4)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="top-1, %")
+    axes.set_title(f"{group[0].method}\n{group[0].setting.name}")
+
+
+def _spoken(group: Sequence[Condition], option: str) -> str:
+    """Return the test means of a group in words."""
+    means = [
+        f"{option} {condition.option(option)}: {percent(estimate(list(condition.scores('test').values())).mean)} %"
+        for condition in group
+    ]
+    return f"{group[0].method} on {group[0].setting.name}, mean test top-1 by {option}: {'; '.join(means)}."

@@ -1,0 +1,201 @@
+"""Lays the analysis out for reading: the HTML page in one file, and the same report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reports.analysis import Analysis
+from reports.conditions import count_statuses, trials_in_scope
+from reports.figures.drawing import Drawing
+from reports.findings import findings
+from reports.formatting import ABSENT, duration, plural, points, points_interval
+from reports.provenance import disagreements, package_versions, provenance_facts
+from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
+from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
+from reports.runs import RunLinks
+from reports.summary import SCOPE
+from reports.tables import Cell, Table, caption_of, escape_markdown, to_markdown
+from reports.verdicts import RULE, Verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, Table]:
+    """Return every table of the report by name, with all columns."""
+    tables = [
+        results_table(analysis),
+        comparisons_table(analysis),
+        claims_table(analysis),
+        elbows_table(analysis),
+        missing_table(analysis),
+        costs_table(analysis),
+        test_reads_table(analysis),
+        *(drawing.table for drawing in drawings if drawing.table is not None),
+    ]
+    return {table.name: table for table in tables}
+
+
+def html_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
+    """Return the page: one file that needs no network, with styles, script and figures inside."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["sort_value"] = sort_value
+    environment.globals["caption_of"] = caption_of
+    return environment.get_template("index.html.j2").render(page_context(analysis, drawings))
+
+
+def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, Any]:
+    """Return what the template lays out."""
+    from markupsafe import Markup
+
+    study = analysis.study
+    tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
+    return {
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        "study": study,
+        "question": study.spec.get("question"),
+        "kind": study.spec.get("kind") or "study",
+        "findings": findings(analysis),
+        "facts": facts(analysis),
+        "scope": SCOPE,
+        "claims": [claim_view(verdict) for verdict in analysis.verdicts],
+        "claim_rule": RULE,
+        "tables": tables,
+        "scales": {"results": scale_of(tables["results"]), "comparisons": scale_of(tables["comparisons"], 0.0)},
+        # matplotlib escaped the names in it; see reports.figures.drawing.inline_svg.
+        "figures": [(drawing, Markup(drawing.svg) if drawing.files else None) for drawing in drawings],  # noqa: S704
+        "missing": analysis.missing,
+        "statuses": count_statuses(study),
+        "overhead": duration(analysis.overhead_seconds),
+        "wall": duration(study.wall_seconds),
+        "provenance": provenance_facts(analysis.conditions),
+        "packages": package_versions(analysis.conditions),
+        "disagreements": disagreements(analysis.conditions),
+        "unplanned": unplanned_runs(study),
+        "links": RunLinks.of(study),
+    }
+
+
+def facts(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the short facts of the first screen."""
+    study, total = analysis.study, len(trials_in_scope(analysis.study))
+    completed = sum(len(condition.completed) for condition in analysis.conditions)
+    seeds = sorted({seed for condition in analysis.conditions for seed in condition.planned_seeds})
+    return [
+        ("Trials completed", f"{completed} of {total}"),
+        ("Conditions", str(len(analysis.conditions))),
+        ("Seeds planned", str(len(seeds))),
+        ("Wall time", duration(study.wall_seconds)),
+        ("Overhead per trial", duration(analysis.overhead_seconds)),
+        ("Test reads", str(len(study.test_reads))),
+    ]
+
+
+def claim_view(verdict: Verdict) -> dict[str, Any]:
+    """Return a claim as the page shows it: a line for every setting, all drawn on one scale."""
+    margin = verdict.claim.margin
+    forests = [_forest(pair.difference.interval, pair.difference.mean) for pair in verdict.pairs]
+    pairs = [
+        {
+            "place": pair.a.setting.name,
+            "sides": f"{pair.a.label} − {pair.b.label}",
+            "mean": points(pair.difference.mean),
+            "interval": points_interval(pair.difference.interval),
+            "num_pairs": plural(pair.difference.num_pairs, "paired seed"),
+            "reason": pair.difference.reason,
+            "needed": f"about {needed} seeds would decide it, were mean and spread to stay" if needed else None,
+            "forest": forest,
+            "run_ids": pair.run_ids,
+        }
+        for pair, needed, forest in zip(verdict.pairs, verdict.seeds_needed, forests, strict=True)
+    ]
+    ends = [value for forest in forests if forest for value in forest]
+    return {
+        "verdict": verdict,
+        "margin": points(margin),
+        "pairs": pairs,
+        "scale": padded_scale([*ends, margin, 0.0], margin),
+    }
+
+
+def _forest(interval: tuple[float, float] | None, mean: float | None) -> tuple[float, float, float] | None:
+    return None if interval is None or mean is None else (interval[0], mean, interval[1])
+
+
+def scale_of(table: Table, reference: float | None = None) -> dict[str, float | None]:
+    """Return the scale on which a table's intervals are drawn."""
+    values = [value for row in table.rows for cell in row if cell.forest for value in cell.forest]
+    return padded_scale(values + ([reference] if reference is not None else []), reference)
+
+
+def padded_scale(values: Sequence[float], reference: float | None) -> dict[str, float | None]:
+    """Return low and high end of a drawing with some room, and the line it refers to."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    room = 0.05 * (high - low) or 0.01
+    return {"low": low - room, "high": high + room, "reference": reference}
+
+
+def sort_value(cell: Cell) -> str:
+    """Return what a column is sorted by."""
+    return str(cell.value) if isinstance(cell.value, (int, float)) else cell.text
+
+
+def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
+    """Return the report as Markdown, with its figures beside it."""
+    study, links = analysis.study, RunLinks.of(analysis.study)
+    tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
+    parts = [f"# {escape_markdown(study.name)}", escape_markdown(str(study.spec.get("question") or ""))]
+    parts += [escape_markdown(" ".join(findings(analysis)))]
+    parts += ["\n".join(f"- {name}: {value}" for name, value in facts(analysis)), SCOPE]
+    parts += ["## Claims", *(_claim_markdown(verdict) for verdict in analysis.verdicts)]
+    parts += [] if analysis.verdicts else ["The study states no claim."]
+    for name in ("results", "comparisons", "elbows"):
+        parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
+    parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]
+    for name in ("missing", "costs", "test_reads"):
+        parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
+    parts += ["## Runs", _opening(links), _runs_markdown(analysis, links)]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _claim_markdown(verdict: Verdict) -> str:
+    lines = [f"- **{verdict.name}** · {escape_markdown(verdict.claim.text)} (`{verdict.claim.id.replace('`', '')}`)"]
+    for pair in verdict.pairs:
+        numbers = f"{points(pair.difference.mean)} points, 95 % interval {points_interval(pair.difference.interval)}"
+        lines.append(f"  - {escape_markdown(f'{pair.a.setting.name}: {numbers}, n = {pair.difference.num_pairs}')}")
+    notes = [note for note in (verdict.reason, verdict.caution) if note]
+    return "\n".join([*lines, *(f"  - {escape_markdown(note)}" for note in notes)])
+
+
+def _figure_markdown(drawing: Drawing) -> str:
+    if drawing.left_out:
+        return f"### {drawing.title}\n\nLeft out: {escape_markdown(drawing.left_out)}."
+    alternative = escape_markdown(drawing.alternative)
+    return f"### {drawing.title}\n\n![{alternative}](figures/{drawing.name}.png)\n\n{escape_markdown(drawing.caption)}"
+
+
+def _opening(links: RunLinks) -> str:
+    if links.is_web:
+        return f"Tracking: {escape_markdown(links.tracking_uri)}"
+    return f"Open the store with:\n\n```\n{links.command}\n```\n\nA run is then at `{links.path('RUN')}`."
+
+
+def _runs_markdown(analysis: Analysis, links: RunLinks) -> str:
+    """Return every condition's runs by seed."""
+    lines = []
+    for condition in analysis.conditions:
+        runs = [f"seed {seed.seed} {_run_markdown(seed.run_id, links)}" for seed in condition.completed]
+        lines.append(f"- {escape_markdown(condition.id)}: {', '.join(runs) or ABSENT}")
+    return "\n".join(lines)
+
+
+def _run_markdown(run_id: str, links: RunLinks) -> str:
+    href = links.href(run_id)
+    return f"[`{run_id}`]({href})" if href else f"`{run_id}`"

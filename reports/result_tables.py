@@ -1,0 +1,231 @@
+"""The report's main tables: results, paired differences, claims, elbows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from reports.analysis import Analysis
+from reports.comparisons import Comparison
+from reports.conditions import Condition, Split
+from reports.formatting import (
+    ABSENT,
+    count,
+    mean_and_std,
+    p_value,
+    percent_interval,
+    points,
+    points_interval,
+)
+from reports.rank import RankCurve, recommendation
+from reports.statistics import Estimate, estimate
+from reports.tables import Cell, Column, Table, without_constants
+from reports.verdicts import RULE, Verdict
+
+PLACE = (Column("backbone", "Backbone"), Column("dataset", "Data set"))
+
+
+def as_raw(interval: tuple[float, float] | None) -> str | None:
+    """Return an interval as JSON text, fractions."""
+    return None if interval is None else json.dumps(list(interval))
+
+
+def place_cells(condition: Condition) -> tuple[Cell, Cell]:
+    """Return the cells of backbone and data set."""
+    return Cell(condition.setting.backbone), Cell(condition.setting.dataset)
+
+
+def results_table(analysis: Analysis) -> Table:
+    """Return every condition's scores: mean, standard deviation, interval, seeds, parameters."""
+    columns = (
+        *PLACE,
+        Column("condition", "Condition"),
+        Column("test_top1_mean", "Test top-1, %", True),
+        Column("interval_95", "95 % interval", True),
+        Column("num_seeds", "Seeds", True),
+        Column("validation_top1_mean", "Validation, %", True),
+        Column("num_trainable_parameters", "Trained parameters", True),
+    )
+    caption = (
+        "Mean ± standard deviation over seeds; 95 % interval of the mean by Student's t over seeds, not clipped to "
+        "[0, 100], on one split. Choices read validation; test is only reported."
+    )
+    rows = tuple(_result_row(condition) for condition in analysis.conditions)
+    return Table("results", "Results", caption, columns, rows)
+
+
+def _result_row(condition: Condition) -> tuple[Cell, ...]:
+    test = estimate(list(condition.scores("test").values()))
+    parameters = condition.num_trainable_parameters()
+    runs, planned = condition.run_ids, len(condition.planned_seeds)
+    interval = Cell(percent_interval(test.interval), as_raw(test.interval), runs, test.reason, _forest(test))
+    return (
+        *place_cells(condition),
+        Cell(condition.label),
+        _mean_cell(condition, "test"),
+        interval,
+        Cell(f"{test.num_seeds} of {planned}", test.num_seeds, runs),
+        _mean_cell(condition, "validation"),
+        Cell(count(parameters), parameters, runs, None if parameters is not None else "no seed has completed"),
+    )
+
+
+def _mean_cell(condition: Condition, split: Split) -> Cell:
+    scores = estimate(list(condition.scores(split).values()))
+    return Cell(mean_and_std(scores.mean, scores.std), scores.mean, condition.run_ids, scores.reason)
+
+
+def _forest(scores: Estimate) -> tuple[float, float, float] | None:
+    if scores.interval is None or scores.mean is None:
+        return None
+    return scores.interval[0], scores.mean, scores.interval[1]
+
+
+def comparisons_table(analysis: Analysis) -> Table:
+    """Return every paired difference with its interval and p-values."""
+    columns = (
+        *PLACE,
+        Column("a", "a"),
+        Column("b", "b"),
+        Column("difference_mean", "a − b, points", True),
+        Column("interval_95", "95 % interval", True),
+        Column("num_pairs", "Pairs", True),
+        Column("p_value", "p", True),
+        Column("p_value_holm", "p, Holm", True),
+        Column("sign_flip_p_value", "p, sign flip (least)", True),
+    )
+    caption = (
+        "Test top-1, paired by seed. Interval and p by the paired t-test; Holm's correction is over this table; the "
+        "exact sign-flip test stands beside the least p-value that so many pairs can give."
+    )
+    rows = tuple(_comparison_row(row) for row in analysis.comparisons)
+    return Table("comparisons", "Paired differences", caption, columns, rows)
+
+
+def _comparison_row(row: Comparison) -> tuple[Cell, ...]:
+    difference, runs = row.difference, row.run_ids
+    flipped = ABSENT
+    if difference.sign_flip_p_value is not None:
+        flipped = f"{p_value(difference.sign_flip_p_value)} ({p_value(difference.smallest_p_value)})"
+    return (
+        *place_cells(row.a),
+        Cell(row.a.label),
+        Cell(row.b.label),
+        Cell(points(difference.mean), difference.mean, runs, difference.reason),
+        interval_cell(row),
+        Cell(str(difference.num_pairs), difference.num_pairs, runs),
+        Cell(p_value(difference.p_value), difference.p_value, runs, difference.reason),
+        Cell(p_value(row.p_value_holm), row.p_value_holm, runs, difference.reason),
+        Cell(flipped, difference.sign_flip_p_value, runs),
+    )
+
+
+def interval_cell(row: Comparison) -> Cell:
+    """Return a paired interval with what is needed to draw it."""
+    difference = row.difference
+    forest = None
+    if difference.interval is not None and difference.mean is not None:
+        forest = difference.interval[0], difference.mean, difference.interval[1]
+    text = points_interval(difference.interval)
+    return Cell(text, as_raw(difference.interval), row.run_ids, difference.reason, forest)
+
+
+def claims_table(analysis: Analysis) -> Table:
+    """Return a row for every claim and setting."""
+    columns = (
+        Column("id", "Claim"),
+        Column("verdict", "Verdict"),
+        *PLACE,
+        Column("a", "a"),
+        Column("b", "b"),
+        Column("difference_mean", "a − b, points", True),
+        Column("interval_95", "95 % interval", True),
+        Column("margin", "Margin", True),
+        Column("num_pairs", "Pairs", True),
+    )
+    rows = tuple(row for verdict in analysis.verdicts for row in claim_rows(verdict))
+    return Table("claims", "Claims", f"Stated in the study's YAML before any run; {RULE}.", columns, rows)
+
+
+def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
+    """Return one row a setting; a claim without one has a row of absent numbers."""
+    head = (Cell(verdict.claim.id), Cell(verdict.name))
+    if not verdict.pairs:
+        return [(*head, *(Cell(ABSENT, reason=verdict.reason) for _ in range(8)))]
+    return [
+        (
+            *head,
+            *place_cells(pair.a),
+            Cell(pair.a.label),
+            Cell(pair.b.label),
+            Cell(points(pair.difference.mean), pair.difference.mean, pair.run_ids, pair.difference.reason),
+            interval_cell(pair),
+            Cell(points(verdict.claim.margin), verdict.claim.margin),
+            Cell(str(pair.difference.num_pairs), pair.difference.num_pairs, pair.run_ids),
+        )
+        for pair in verdict.pairs
+    ]
+
+
+def elbows_table(analysis: Analysis) -> Table:
+    """Return the elbow of every rank curve."""
+    columns = (
+        *PLACE,
+        Column("curve", "Curve"),
+        Column("ranks", "Ranks"),
+        Column("elbow_rank", "Elbow", True),
+        Column("best_rank", "Best", True),
+        Column("recommendation", "Recommendation"),
+    )
+    caption = (
+        "The elbow is the smallest rank whose mean validation top-1 lies within one point of the best rank's; test has "
+        "no part in the choice."
+    )
+    return Table("elbows", "Elbows", caption, columns, tuple(_elbow_row(curve) for curve in analysis.rank_curves))
+
+
+def _elbow_row(curve: RankCurve) -> tuple[Cell, ...]:
+    runs = tuple(run_id for condition in curve.conditions for run_id in condition.run_ids)
+    elbow = curve.elbow.option("rank") if curve.elbow else None
+    best = curve.best.option("rank") if curve.best else None
+    return (
+        *place_cells(curve.conditions[0]),
+        Cell(curve.label),
+        Cell(", ".join(str(condition.option("rank")) for condition in curve.conditions)),
+        Cell(ABSENT if elbow is None else str(elbow), elbow, runs, curve.caution),
+        Cell(ABSENT if best is None else str(best), best, runs, curve.caution),
+        Cell(recommendation(curve)),
+    )
+
+
+def shown(table: Table) -> Table:
+    """Return the table as it is read: backbone and data set go to the caption where they never change."""
+    return without_constants(table, ("backbone", "dataset"))
+
+
+def points_table(name: str, title: str, option: str, groups: Sequence[Sequence[Condition]]) -> Table:
+    """Return the numbers behind a figure that varies one option: a row a condition, test and validation."""
+    columns = (
+        *PLACE,
+        Column("condition", "Condition"),
+        Column(option, option.capitalize(), option == "rank"),
+        Column("validation_top1_mean", "Validation, %", True),
+        Column("test_top1_mean", "Test, %", True),
+        Column("interval_95", "Test 95 % interval", True),
+        Column("num_seeds", "Seeds", True),
+    )
+    rows = tuple(_point_row(condition, option) for group in groups for condition in group)
+    return Table(name, title, "Mean ± standard deviation over seeds; Student's t interval.", columns, rows)
+
+
+def _point_row(condition: Condition, option: str) -> tuple[Cell, ...]:
+    test, runs = estimate(list(condition.scores("test").values())), condition.run_ids
+    return (
+        *place_cells(condition),
+        Cell(condition.label),
+        Cell(str(condition.option(option)), condition.option(option)),
+        _mean_cell(condition, "validation"),
+        _mean_cell(condition, "test"),
+        Cell(percent_interval(test.interval), as_raw(test.interval), runs, test.reason),
+        Cell(str(test.num_seeds), test.num_seeds, runs),
+    )

@@ -1,0 +1,57 @@
+"""Leads from a number to its MLflow runs: a link where tracking is a web server, else the command that opens them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from benchmark.tracking import StudyRecord
+
+
+@dataclass(frozen=True)
+class RunLinks:
+    """Where the runs of a study are to be seen.
+
+    Attributes:
+        tracking_uri: The store, without a password.
+        experiment_id: The MLflow experiment.
+        study_run_id: The parent run.
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    study_run_id: str
+
+    @classmethod
+    def of(cls, study: StudyRecord) -> RunLinks:
+        """Return the links of a study."""
+        return cls(without_password(study.tracking_uri), study.experiment_id, study.run_id)
+
+    @property
+    def is_web(self) -> bool:
+        """Whether tracking is a server that a browser can open."""
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    @property
+    def command(self) -> str:
+        """The command that opens the store."""
+        return f"adaptertune ui --tracking-uri {shlex.quote(self.tracking_uri)}"
+
+    def path(self, run_id: str) -> str:
+        """Return where the MLflow UI shows a run, below its address."""
+        return f"#/experiments/{quote(self.experiment_id, safe='')}/runs/{quote(run_id, safe='')}"
+
+    def href(self, run_id: str) -> str | None:
+        """Return the link to a run; none where tracking is not a web server."""
+        return f"{self.tracking_uri.rstrip('/')}/{self.path(run_id)}" if self.is_web else None
+
+
+def without_password(uri: str) -> str:
+    """Return an address without the user and password it may hold: a report is passed on."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,186 @@
+"""Statistics over seeds: pure functions over arrays of shape [num_seeds], one score a seed.
+
+An interval here covers what changes with the seed (initialisation, data order, masks) on one split of one data set. It
+says nothing about other splits or other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+"""Level of every interval."""
+
+EQUAL_WITHIN = 1e-12
+"""Scores are ratios of image counts: a spread below this is rounding, not variation."""
+
+MOST_ENUMERATED_PAIRS = 16
+"""The exact sign-flip test lists 2**n signs; beyond this many pairs it is left out."""
+
+MOST_SEEDS = 1000
+"""Where the search for a sufficient number of seeds stops."""
+
+INTERVAL_METHOD = "Student's t over paired seed differences, n - 1 degrees of freedom, two-sided 95 %"
+TEST_NAME = "paired t-test over seeds, two-sided"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean and spread of one condition's scores over its seeds.
+
+    Attributes:
+        num_seeds: How many scores there are.
+        mean: Their mean; none without a score.
+        std: Sample standard deviation (n - 1 in the denominator); none below two scores.
+        interval: 95 % interval of the mean; none below two scores.
+        reason: Why something is absent, or what is unusual; none when there is nothing to say.
+    """
+
+    num_seeds: int
+    mean: float | None
+    std: float | None
+    interval: tuple[float, float] | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The difference a - b over the seeds that both sides completed.
+
+    Attributes:
+        seeds: The paired seeds, ascending.
+        mean: Mean difference; none without a pair.
+        std: Sample standard deviation of the differences; none below two pairs.
+        interval: 95 % interval of the mean difference; none below two pairs.
+        p_value: Two-sided paired t-test; none where undefined.
+        sign_flip_p_value: Exact paired sign-flip permutation test, two-sided; none where not enumerated.
+        smallest_p_value: The least p-value that the sign-flip test can give with so many pairs.
+        reason: Why something is absent, or what is unusual.
+    """
+
+    seeds: tuple[int, ...]
+    mean: float | None
+    std: float | None
+    interval: tuple[float, float] | None
+    p_value: float | None
+    sign_flip_p_value: float | None
+    smallest_p_value: float | None
+    reason: str | None = None
+
+    @property
+    def num_pairs(self) -> int:
+        """The number of seeds that both sides completed."""
+        return len(self.seeds)
+
+
+def t_critical(num_values: int, confidence: float = CONFIDENCE) -> float:
+    """Return Student's two-sided critical value with `num_values - 1` degrees of freedom."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.5 + confidence / 2, num_values - 1))
+
+
+def t_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % Student's t interval of the mean of two or more values.
+
+    Source: mean ± t(0.975, n - 1) · s / sqrt(n), with s the sample standard deviation.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    assert array.size >= 2, "an interval needs two values"
+    half_width = t_critical(array.size) * float(array.std(ddof=1)) / float(np.sqrt(array.size))
+    mean = float(array.mean())
+    return mean - half_width, mean + half_width
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return mean, standard deviation and 95 % interval of the scores, with the reason for what is absent."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        return Estimate(0, None, None, None, "no seed has a score")
+    mean = float(array.mean())
+    if array.size == 1:
+        return Estimate(1, mean, None, None, "one seed: no interval")
+    if np.ptp(array) <= EQUAL_WITHIN:
+        return Estimate(array.size, mean, 0.0, (mean, mean), "every seed gives the same score: no width")
+    return Estimate(array.size, mean, float(array.std(ddof=1)), t_interval(array))
+
+
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference:
+    """Return the statistics of a - b, paired by seed.
+
+    Args:
+        a: Score by seed, fractions in [0, 1].
+        b: The same for the other side; seeds that only one side has are left out.
+    """
+    seeds = tuple(sorted(a.keys() & b.keys()))
+    if not seeds:
+        return PairedDifference((), None, None, None, None, None, None, "no seed completed on both sides")
+    differences = np.array([a[seed] - b[seed] for seed in seeds], dtype=np.float64)
+    mean = float(differences.mean())
+    flipped, smallest = sign_flip_test(differences)
+    if len(seeds) == 1:
+        return PairedDifference(seeds, mean, None, None, None, flipped, smallest, "one seed: no interval")
+    if np.ptp(differences) <= EQUAL_WITHIN:
+        reason = "every seed gives the same difference: the interval has no width and the t-test is undefined"
+        return PairedDifference(seeds, mean, 0.0, (mean, mean), None, flipped, smallest, reason)
+    spread = float(differences.std(ddof=1))
+    return PairedDifference(
+        seeds, mean, spread, t_interval(differences), paired_t_p_value(differences), flipped, smallest
+    )
+
+
+def paired_t_p_value(differences: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of mean difference 0; the differences are not all equal."""
+    from scipy import stats
+
+    statistic = differences.mean() / (differences.std(ddof=1) / np.sqrt(differences.size))
+    return float(2 * stats.t.sf(abs(statistic), differences.size - 1))
+
+
+def sign_flip_test(differences: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Return the exact two-sided sign-flip p-value and the least one attainable with so many pairs.
+
+    Under the null hypothesis each difference is as likely as its negative, so each of the 2**n sign patterns is equally
+    likely; the p-value is the share of them whose absolute mean is at least the observed one.
+    """
+    num_pairs = differences.size
+    if not 1 <= num_pairs <= MOST_ENUMERATED_PAIRS:
+        return None, None
+    bits = (np.arange(2**num_pairs)[:, None] >> np.arange(num_pairs)) & 1
+    means = np.abs((1 - 2 * bits) @ differences) / num_pairs
+    observed = abs(float(differences.mean()))
+    return float(np.mean(means >= observed - EQUAL_WITHIN)), 2.0 / 2**num_pairs
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's adjusted p-values in the given order; absent ones stay absent and do not count.
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    known = sorted((p_value, index) for index, p_value in enumerate(p_values) if p_value is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for position, (p_value, index) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - position) * p_value))
+        adjusted[index] = largest
+    return adjusted
+
+
+def seeds_needed(distance: float, std: float) -> int | None:
+    """Return roughly how many seeds would put an interval wholly on one side, were mean and spread to stay.
+
+    Args:
+        distance: Mean difference minus the margin, any sign.
+        std: Standard deviation of the differences.
+
+    Returns:
+        The smallest n with t(0.975, n - 1) · std / sqrt(n) < |distance|; none above `MOST_SEEDS`.
+    """
+    for num_seeds in range(2, MOST_SEEDS + 1):
+        if t_critical(num_seeds) * std / num_seeds**0.5 < abs(distance):
+            return num_seeds
+    return None

@@ -1,0 +1,168 @@
+"""The study as one JSON document: `summary.json`. Accuracies are fractions; what is absent is null with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from reports.analysis import Analysis, CurveReader, analyse
+from reports.comparisons import Comparison
+from reports.conditions import Condition, MissingSeed, count_statuses, is_search, trials_in_scope
+from reports.findings import findings
+from reports.rank import RankCurve, recommendation
+from reports.statistics import INTERVAL_METHOD, TEST_NAME, estimate
+from reports.verdicts import Verdict, evidence
+
+if TYPE_CHECKING:
+    from benchmark.tracking import StudyRecord
+
+SUMMARY_SCHEMA_VERSION = 1
+
+SCOPE = "Intervals cover seeds on one split: initialisation, data order and masks vary, the images do not."
+
+
+def summarise(study: StudyRecord, curves: CurveReader) -> dict[str, Any]:
+    """Return the study's summary as JSON values."""
+    return summary_of(analyse(study, curves))
+
+
+def summary_of(analysis: Analysis) -> dict[str, Any]:
+    """Return the summary of an analysis as JSON values."""
+    study = analysis.study
+    fields = {
+        "schema_version": SUMMARY_SCHEMA_VERSION,
+        "study": study.name,
+        "question": study.spec.get("question"),
+        "kind": study.spec.get("kind"),
+        "findings": findings(analysis),
+        "scope": SCOPE,
+        "wall_seconds": study.wall_seconds,
+        "per_trial_overhead_seconds": analysis.overhead_seconds,
+        "num_trials": len(trials_in_scope(study)),
+        "statuses": count_statuses(study),
+        "conditions": [_condition(condition, is_search(study)) for condition in analysis.conditions],
+        "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+        "claims": [_claim(verdict) for verdict in analysis.verdicts],
+        "elbow": [_elbow(curve) for curve in analysis.rank_curves],
+        "missing": [_missing(seed) for seed in analysis.missing],
+        "test_reads": [dict(read) for read in study.test_reads],
+        "run_id": study.run_id,
+        "experiment_id": study.experiment_id,
+    }
+    reasons = {
+        "question": "the study states none",
+        "kind": "the study states none",
+        "wall_seconds": "no run of the study has ended",
+        "per_trial_overhead_seconds": "no trial has completed with its cost",
+    }
+    return with_reasons(fields, reasons)
+
+
+def with_reasons(fields: dict[str, Any], reasons: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the fields with `reason`, one text that says why each null is one; null when there is nothing to say."""
+    told = [f"{name}: {reason}" for name, reason in reasons.items() if reason and fields.get(name) is None]
+    return fields | {"reason": "; ".join(told) or None}
+
+
+def _condition(condition: Condition, searching: bool) -> dict[str, Any]:
+    test = estimate(list(condition.scores("test").values()))
+    validation = estimate(list(condition.scores("validation").values()))
+    options = {name: condition.option(name) for name in ("rank", "placement", "init", "site")}
+    fields = {
+        "id": condition.id,
+        "condition_id": condition.condition_id,
+        "label": condition.label,
+        "backbone": condition.setting.backbone,
+        "dataset": condition.setting.dataset,
+        "method": condition.method,
+        **options,
+        "num_seeds": test.num_seeds,
+        "planned_seeds": list(condition.planned_seeds),
+        "seeds": [seed.seed for seed in condition.completed],
+        "test_top1_mean": test.mean,
+        "test_top1_std": test.std,
+        "interval_95": list(test.interval) if test.interval else None,
+        "test_top1_per_seed": {str(seed): score for seed, score in condition.scores("test").items()},
+        "num_validation_seeds": validation.num_seeds,
+        "validation_top1_mean": validation.mean,
+        "validation_top1_std": validation.std,
+        "num_trainable_parameters": condition.num_trainable_parameters(),
+        "run_ids": list(condition.run_ids),
+    }
+    why = "a search reads validation only" if searching else test.reason
+    reasons: dict[str, str | None] = {
+        name: f"{condition.method} has no option {name}, or it is null" for name in options
+    }
+    reasons |= {"test_top1_mean": why, "test_top1_std": why, "interval_95": why}
+    reasons |= {"validation_top1_mean": validation.reason, "validation_top1_std": validation.reason}
+    return with_reasons(fields, reasons | {"num_trainable_parameters": "no seed has completed with its cost"})
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    difference = comparison.difference
+    fields = {
+        "a": comparison.a.id,
+        "b": comparison.b.id,
+        "purpose": comparison.purpose,
+        "difference_mean": difference.mean,
+        "difference_std": difference.std,
+        "interval_95": list(difference.interval) if difference.interval else None,
+        "interval_method": INTERVAL_METHOD,
+        "test": TEST_NAME,
+        "num_pairs": difference.num_pairs,
+        "seeds": list(difference.seeds),
+        "p_value": difference.p_value,
+        "p_value_holm": comparison.p_value_holm,
+        "sign_flip_p_value": difference.sign_flip_p_value,
+        "sign_flip_smallest_p_value": difference.smallest_p_value,
+        "run_ids": list(comparison.run_ids),
+    }
+    absent = ("difference_mean", "difference_std", "interval_95", "p_value", "p_value_holm")
+    reasons: dict[str, str | None] = dict.fromkeys(absent, difference.reason)
+    unlisted = "too many pairs to enumerate, or none"
+    return with_reasons(fields, reasons | {"sign_flip_p_value": unlisted, "sign_flip_smallest_p_value": unlisted})
+
+
+def _claim(verdict: Verdict) -> dict[str, Any]:
+    fields = {
+        "id": verdict.claim.id,
+        "text": verdict.claim.text,
+        "a": verdict.claim.a,
+        "b": verdict.claim.b,
+        "margin": verdict.claim.margin,
+        "verdict": verdict.name,
+        "evidence": evidence(verdict),
+    }
+    return fields | {"reason": verdict.reason}
+
+
+def _elbow(curve: RankCurve) -> dict[str, Any]:
+    first = curve.conditions[0]
+    fields = {
+        "label": curve.label,
+        "backbone": first.setting.backbone,
+        "dataset": first.setting.dataset,
+        "method": first.method,
+        "ranks": [condition.option("rank") for condition in curve.conditions],
+        "elbow_rank": curve.elbow.option("rank") if curve.elbow else None,
+        "best_rank": curve.best.option("rank") if curve.best else None,
+        "elbow": curve.elbow.id if curve.elbow else None,
+        "chosen_on": "validation",
+        "delta": curve.delta,
+        "recommendation": recommendation(curve),
+        "caution": curve.caution,
+    }
+    absent = dict.fromkeys(("elbow_rank", "best_rank", "elbow"), curve.caution)
+    return with_reasons(fields, absent)
+
+
+def _missing(seed: MissingSeed) -> dict[str, Any]:
+    return {
+        "condition": seed.condition_id,
+        "label": seed.label,
+        "seed": seed.seed,
+        "trial_id": seed.trial_id,
+        "status": seed.status,
+        "reason": seed.reason,
+        "run_id": seed.run_id,
+    }

@@ -1,0 +1,160 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from reports.claims import ClaimSpec, check_claims, match, matched_pairs
+from reports.conditions import group_conditions
+from reports.verdicts import evidence, judge
+from tests.unit.reports.synthetic import completed, failed, make_spec, make_study, plan
+
+HEAD = {"method": "head_only"}
+RANK_16 = {"method": "adaptertune", "rank": 16}
+
+
+def make_claim(a=None, b=None, **fields):
+    return ClaimSpec(id="claim", text="a beats b", a=a or RANK_16, b=b or HEAD, **fields)
+
+
+def make_plan(datasets=("digits",)):
+    specs = []
+    for dataset in datasets:
+        for seed in range(2):
+            specs.append(make_spec("head_only", seed, dataset=dataset))
+            specs += [
+                make_spec("adaptertune", seed, dataset=dataset, rank=rank, placement="all", init=init)
+                for rank, init in ((16, "zero"), (8, "zero"), (8, "small"))
+            ]
+    return [plan(spec) for spec in specs]
+
+
+def judged(differences, margin=0.0, num_planned=None):
+    specs = [
+        (make_spec("adaptertune", seed, rank=16), make_spec("head_only", seed))
+        for seed in range(num_planned or len(differences))
+    ]
+    trials = []
+    for (a, b), difference in zip(specs, differences, strict=False):
+        trials += [completed(a, 0.5 + difference), completed(b, 0.5)]
+    study = make_study(trials, [spec for pair in specs for spec in pair])
+    a, b = group_conditions(study)
+    return judge(make_claim(margin=margin), [(a, b)])
+
+
+def test_no_problem_when_each_side_matches_one_condition():
+    assert check_claims([make_claim()], make_plan(("digits", "letters"))) == []
+
+
+def test_pairs_cover_every_setting_when_both_sides_are_planned():
+    assert len(matched_pairs(make_claim(), make_plan(("digits", "letters")))) == 2
+
+
+def test_nearest_field_is_suggested_when_selector_has_a_typo():
+    (problem,) = check_claims([make_claim(a={"method": "adaptertune", "rnak": 16})], make_plan())
+    assert problem.where == "claims[0].a.rnak"
+    assert "'rank'" in problem.hint
+
+
+def test_values_are_listed_when_selector_matches_nothing():
+    (problem,) = check_claims([make_claim(a={"method": "adaptertune", "rank": 17})], make_plan())
+    assert problem.where == "claims[0].a"
+    assert "rank: 16, 8" in problem.hint
+
+
+def test_ambiguity_is_a_problem_when_init_is_not_named():
+    (problem,) = check_claims([make_claim(a={"method": "adaptertune", "rank": 8})], make_plan())
+    assert "it matches 2: adaptertune init=zero, adaptertune init=small" in problem.rule
+    assert problem.hint == "Name init too."
+
+
+def test_problem_when_sides_share_no_setting():
+    claim = make_claim(a=RANK_16 | {"dataset": "digits"}, b=HEAD | {"dataset": "letters"})
+    (problem,) = check_claims([claim], make_plan(("digits", "letters")))
+    assert "one same backbone and data set" in problem.rule
+
+
+def test_problem_when_both_sides_are_one_condition():
+    (problem,) = check_claims([make_claim(a=RANK_16, b=RANK_16 | {"init": "zero"})], make_plan())
+    assert "different conditions" in problem.rule
+
+
+def test_problem_when_two_claims_have_one_id():
+    (problem,) = check_claims([make_claim(), make_claim()], make_plan())
+    assert problem.where == "claims[1].id"
+
+
+def test_training_field_selects_when_named():
+    specs = [make_spec("lora", 0, training={"learning_rate": rate}, rank=4) for rate in (1e-3, 1e-4)]
+    matches = match({"learning_rate": 0.0001}, [plan(spec) for spec in specs])
+    assert list(matches.values()) == [[plan(specs[1]).condition_id]]
+
+
+def test_true_does_not_match_one_when_selecting():
+    assert match({"rank": True}, [plan(make_spec("lora", 0, rank=1))]) == {}
+
+
+def test_unknown_key_is_refused_when_a_claim_is_read():
+    with pytest.raises(ValidationError, match="marign"):
+        ClaimSpec.model_validate({"id": "x", "text": "x", "a": HEAD, "b": RANK_16, "marign": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("differences", "margin", "verdict"),
+    [
+        ([0.10, 0.11, 0.12], 0.0, "confirmed"),
+        ([0.10, 0.11, 0.12], 0.2, "contradicted"),
+        ([0.10, -0.11, 0.12], 0.0, "undecided"),
+        ([-0.10, -0.11, -0.12], 0.0, "contradicted"),
+        ([0.10], 0.0, "undecided"),
+    ],
+)
+def test_verdict_follows_the_interval_when_judged(differences, margin, verdict):
+    assert judged(differences, margin).name == verdict
+
+
+def test_one_contradicted_pair_decides_when_others_confirm():
+    def pair(dataset, sign):
+        specs = [(make_spec("lora", seed, dataset, rank=1), make_spec("head_only", seed, dataset)) for seed in range(3)]
+        trials = []
+        for seed, (a, b) in enumerate(specs):
+            trials += [completed(a, 0.5 + sign * (0.1 + seed / 100)), completed(b, 0.5)]
+        return tuple(group_conditions(make_study(trials)))
+
+    assert judge(make_claim(), [pair("digits", 1), pair("letters", -1)]).name == "contradicted"
+    assert judge(make_claim(), [pair("digits", 1), pair("letters", 1)]).name == "confirmed"
+
+
+def test_number_of_seeds_is_suggested_when_undecided():
+    assert judged([0.10, -0.01, 0.05]).seeds_needed[0] > 3
+    assert judged([0.10, 0.11, 0.12]).seeds_needed == (None,)
+
+
+def test_missing_seeds_are_cautioned_when_a_verdict_rests_on_fewer():
+    verdict = judged([0.10, 0.11, 0.12], num_planned=5)
+    assert verdict.name == "confirmed"
+    assert "seed 3" in verdict.caution
+    assert "seed 4" in verdict.caution
+
+
+def test_evidence_holds_runs_and_seeds_when_judged():
+    found = evidence(judged([0.10, 0.11, 0.12]))
+    assert found["seeds"] == [0, 1, 2]
+    assert found["num_pairs"] == 3
+    assert len(found["run_ids"]) == 6
+    assert found["difference_mean"] == pytest.approx(0.11)
+
+
+def test_claim_is_undecided_when_one_side_failed():
+    a, b = completed(make_spec("lora", 0, rank=1), 0.9), failed(make_spec("head_only", 0))
+    verdict = judge(make_claim(), [tuple(group_conditions(make_study([a, b])))])
+    assert verdict.name == "undecided"
+    assert "no seed completed on both sides" in verdict.reason
+
+
+def test_import_stays_light_when_claims_are_read():
+    code = (
+        "import sys, reports.claims; print([n for n in ('numpy', 'scipy', 'matplotlib', 'torch') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from reports.conditions import group_conditions
+from reports.rank import rank_curves, recommendation
+from tests.unit.reports.synthetic import completed, failed, make_spec, make_study
+
+
+def curves(scores, **options):
+    """One seed a rank; scores are (rank, test, validation)."""
+    trials = [completed(make_spec("lora", 0, rank=rank, **options), test, value) for rank, test, value in scores]
+    return rank_curves(group_conditions(make_study(trials)))
+
+
+def test_elbow_is_the_smallest_rank_within_delta_when_gains_diminish():
+    (curve,) = curves([(4, 0.9, 0.90), (16, 0.9, 0.97), (8, 0.9, 0.961), (32, 0.9, 0.969)])
+    assert curve.elbow.option("rank") == 8
+    assert curve.best.option("rank") == 16
+
+
+def test_elbow_reads_validation_when_test_disagrees():
+    (curve,) = curves([(4, 0.99, 0.80), (8, 0.10, 0.97)])
+    assert curve.elbow.option("rank") == 8
+
+
+def test_elbow_counts_the_bound_when_the_gap_equals_delta():
+    # 0.97 - 0.96 exceeds 0.01 in binary.
+    (curve,) = curves([(4, 0.9, 0.96), (8, 0.9, 0.97)])
+    assert curve.elbow.option("rank") == 4
+
+
+def test_curves_are_apart_when_another_option_differs():
+    trials = [
+        completed(make_spec("lora", 0, rank=rank, init=init), 0.9, 0.9) for rank in (4, 8) for init in ("zero", "small")
+    ]
+    assert [len(curve.conditions) for curve in rank_curves(group_conditions(make_study(trials)))] == [2, 2]
+
+
+def test_no_curve_when_only_one_rank():
+    assert curves([(4, 0.9, 0.9)]) == []
+
+
+@pytest.mark.parametrize("absent", [None, math.nan])
+def test_rank_is_named_when_it_has_no_validation_score(absent):
+    (curve,) = curves([(4, 0.9, absent), (8, 0.9, 0.97)])
+    assert curve.elbow.option("rank") == 8
+    assert "no validation score at rank 4" in recommendation(curve)
+
+
+def test_no_recommendation_when_every_rank_failed():
+    trials = [failed(make_spec("lora", 0, rank=rank)) for rank in (4, 8)]
+    (curve,) = rank_curves(group_conditions(make_study(trials)))
+    assert curve.elbow is None
+    assert "no rank can be recommended" in recommendation(curve)
