@@ -31,7 +31,7 @@ class Problem:
 
     def below(self, prefix: str) -> Problem:
         """Return the same problem with `prefix` put before its path."""
-        separator = "." if self.where and not self.where.startswith("[") else ""
+        separator = "." if prefix and self.where and not self.where.startswith("[") else ""
         return Problem(f"{prefix}{separator}{self.where}", self.found, self.rule, self.hint)
 
 

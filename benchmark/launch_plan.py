@@ -16,7 +16,7 @@ class LaunchPlan(Frozen):
     num_workers: int = Field(default=1, ge=1, description="data-parallel ranks of one trial")
     micro_batch_images: int = Field(ge=1, description="images a rank pushes through at once")
     accumulation_steps: int = Field(ge=1, description="micro-batches per optimiser step")
-    zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
+    zero_stage: Literal[0] = Field(default=0, description="DeepSpeed ZeRO stage")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the ranks compute on")
     threads_per_worker: int = Field(default=1, ge=1, description="CPU threads of a rank's torch operations")
 
@@ -30,7 +30,7 @@ def plan_launch(
     global_batch_images: int,
     num_workers: int = 1,
     accumulation_steps: int = 1,
-    zero_stage: Literal[0, 1, 2, 3] = 0,
+    zero_stage: Literal[0] = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     threads_per_worker: int = 1,
 ) -> LaunchPlan:

@@ -1,0 +1,1 @@
+"""Where a trial runs: processes, devices, nodes, clusters."""

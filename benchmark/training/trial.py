@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmark.launch_plan import LaunchPlan
+from benchmark.provenance import utc_now
 from benchmark.result import EpochRecord, TrialOutcome
 from benchmark.spec import TrialSpec
+from benchmark.training.loop import train_epoch
+from benchmark.training.open_trial import OpenTrial
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,24 @@ def trial_steps(
 
     The process group must stand (`benchmark.training.process_group.join`). Every rank of the trial advances in step.
 
+    Args:
+        spec: What to train.
+        plan: How this trial is spread over ranks.
+        resume_from: A checkpoint that an earlier run of the same trial yielded.
+
     Raises:
         DivergedError: The loss is not finite.
         MissingError: Weights or data are not here.
     """
-    raise NotImplementedError
+    started_at, started = utc_now(), time.perf_counter()
+    trial = OpenTrial(spec, plan, resume_from)
+    try:
+        if not trial.state.records:
+            yield EpochReport(trial.measure_start(), trial.checkpoint())
+        for epoch in range(trial.state.num_finished_epochs + 1, spec.training.epochs + 1):
+            trained = train_epoch(trial.engine, trial.train, spec, plan, epoch, trial.rank)
+            yield EpochReport(trial.close_epoch(epoch, trained), trial.checkpoint())
+        trial.restore_selected()
+        yield trial.read_test(started_at, started)
+    finally:
+        trial.close()

@@ -1,0 +1,1 @@
+"""The pretrained backbones, one file a family. `contract.py` says what each one states."""

@@ -1,0 +1,1 @@
+"""The data sets, one file each; the file's name is the public name. `contract.py` says what each one states."""

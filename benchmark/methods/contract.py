@@ -1,0 +1,103 @@
+"""What every adaptation method keeps: its options, its checks, how it attaches, and how many parameters it trains.
+
+Method files import torch only inside functions, so that a study is expanded and checked without it; the modules that
+several methods share are in `parts/`.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from benchmark.backbones.contract import BackboneInfo
+from benchmark.errors import Problem
+from benchmark.methods.parts.placement import PLACEMENT_RULE, blocks_of, is_placement, normalised
+from benchmark.registry import member, member_names
+from benchmark.spec import Frozen
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+class NoOptions(Frozen):
+    """The options of a method that has none."""
+
+
+class BottleneckOptions(Frozen):
+    """The axes that bottleneck adapters share."""
+
+    rank: int = Field(ge=1, description="width of the bottleneck; at most the backbone's width")
+    placement: str = Field(default="all", description="in which blocks an adapter sits; blocks count from 0")
+    init: Literal["zero", "small", "lora", "houlsby", "bert", "xavier"] = Field(
+        default="zero", description="how the projections start; zero and lora start at the pretrained function"
+    )
+
+    @field_validator("placement")
+    @classmethod
+    def _placement_is_readable(cls, placement: str) -> str:
+        if not is_placement(placement):
+            raise ValueError(PLACEMENT_RULE)
+        return normalised(placement)
+
+    def check(self, backbone: BackboneInfo) -> list[Problem]:
+        """Return what does not fit the backbone: a rank above its width, a block beyond its depth."""
+        problems = []
+        if self.rank > backbone.width:
+            rule = f"a rank above the backbone's width {backbone.width} is no bottleneck"
+            problems.append(Problem("rank", self.rank, rule, f"Allowed: 1 to {backbone.width}."))
+        try:
+            blocks_of(self.placement, backbone.depth)
+        except ValueError as error:
+            problems.append(Problem("placement", self.placement, str(error)))
+        return problems
+
+
+class Method(ABC):
+    """An adaptation method: stateless; one instance serves every trial."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    revision: ClassVar[int] = 1
+    Options: ClassVar[type[Frozen]] = NoOptions
+
+    def check(self, options: Any, backbone: BackboneInfo) -> list[Problem]:
+        """Return the ways in which the options do not fit the backbone."""
+        return options.check(backbone) if isinstance(options, BottleneckOptions) else []
+
+    @abstractmethod
+    def is_identity_at_start(self, options: Any) -> bool:
+        """Whether the features at step 0 equal the frozen model's bit for bit."""
+
+    @abstractmethod
+    def attach(self, backbone: VisionTransformer, options: Any, seed: int) -> None:
+        """Put the adaptation into the backbone and mark what trains with `requires_grad`; all else is frozen already.
+
+        Args:
+            backbone: Without a head; every parameter frozen.
+            options: An instance of `Options`.
+            seed: Names the streams that new weights are drawn from.
+        """
+
+    @abstractmethod
+    def count_parameters(self, options: Any, backbone: BackboneInfo) -> int:
+        """Return the number of trained parameters without the head, from the method's formula."""
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the public names of all methods."""
+    return member_names(__package__)
+
+
+@functools.cache
+def find_method(name: str, where: str = "method") -> Method:
+    """Return the method of that name.
+
+    Raises:
+        RequestError: There is none; the nearest names are given.
+    """
+    method: Method = member(__package__, name, where).METHOD
+    return method

@@ -1,0 +1,75 @@
+"""A frozen backbone, an adaptation and a head, as one module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones.contract import build_backbone, find_backbone, tensors_sha256
+from benchmark.methods.contract import find_method
+from benchmark.spec import TrialSpec
+from benchmark.streams import generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class AdaptedClassifier(nn.Module):
+    """A linear head on the pooled features of an adapted backbone.
+
+    Attributes:
+        frozen: The pretrained tensors that must not change, by their name before anything was attached.
+        weights_sha256: Hash of the tensors that were loaded.
+    """
+
+    def __init__(self, backbone: nn.Module, num_features: int, num_classes: int) -> None:
+        """Put a head with torch's default law on a backbone without one."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(num_features, num_classes)
+        self.frozen: dict[str, Tensor] = {}
+        self.weights_sha256 = ""
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch classes"]:
+        """Return logits."""
+        logits: Tensor = self.head(self.backbone(pixels))
+        return logits
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that train, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def frozen_sha256(self) -> str:
+        """Return the hash of the tensors that must not change."""
+        return tensors_sha256(self.frozen)
+
+
+def assemble(spec: TrialSpec, num_classes: int) -> AdaptedClassifier:
+    """Build the model of a trial: load, freeze, attach, and give it a head.
+
+    Raises:
+        MissingError: The weights are not here.
+    """
+    info = find_backbone(spec.backbone.name)
+    backbone = build_backbone(spec.backbone.name, spec.backbone.weights, spec.backbone.image_size_pixels, spec.seed)
+    backbone.requires_grad_(False)
+    pretrained = dict(backbone.state_dict(keep_vars=True))
+    method = find_method(spec.method.name)
+    weights_sha256 = tensors_sha256(pretrained)
+    method.attach(backbone, method.Options.model_validate(spec.method.options), spec.seed)
+    model = AdaptedClassifier(backbone, info.width, num_classes)
+    _initialise_head(model.head, spec.seed)
+    model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
+    model.weights_sha256 = weights_sha256
+    return model
+
+
+@torch.no_grad()
+def _initialise_head(head: nn.Linear, seed: int) -> None:
+    """Draw weight and bias from U(-1/sqrt(d), 1/sqrt(d)), the law of `torch.nn.Linear`, from a stream of its own."""
+    bound = head.in_features**-0.5
+    draws = generator(seed, "head")
+    nn.init.uniform_(head.weight, -bound, bound, generator=draws)
+    nn.init.uniform_(head.bias, -bound, bound, generator=draws)

@@ -1,0 +1,252 @@
+"""A trial while it runs: its model, images, engine and state on one rank."""
+
+from __future__ import annotations
+
+import io
+import platform
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from benchmark.backbones.contract import find_backbone
+from benchmark.datasets.contract import Split, find_dataset
+from benchmark.errors import TrialError
+from benchmark.launch_plan import LaunchPlan
+from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, utc_now
+from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
+from benchmark.spec import TrialSpec
+from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
+from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
+from benchmark.training.evaluation import Evaluator, confusion_of, drift_pixels, feature_drift, scores_of
+from benchmark.training.images import IMAGENET_MEAN, IMAGENET_STD, PreparedImages, Presentation, prepare_images
+from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
+from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
+from benchmark.training.model import assemble
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+NUM_FIRST_STEPS = 100
+"""How many optimiser steps' losses are kept one by one."""
+
+
+class OpenTrial:
+    """One rank's hold on a running trial.
+
+    Attributes:
+        rank: This process's rank in the trial.
+        train: The training images.
+        engine: The DeepSpeed engine.
+        state: What is resumed from, and what the result is made of.
+    """
+
+    def __init__(self, spec: TrialSpec, plan: LaunchPlan, resume_from: bytes | None) -> None:
+        """Load images and weights, attach the method, and take up a checkpoint where there is one."""
+        torch.set_num_threads(plan.threads_per_worker)
+        forget_peak_memory(plan.device)
+        self._spec, self._plan = spec, plan
+        self.rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self._device = torch.device(plan.device)
+        self._evaluator = _evaluator(spec, plan, self.rank)
+        self.train, self._validation = self._images("train"), self._images("validation")
+        count_steps_per_epoch(len(self.train), plan.global_batch_images)
+        self._model = assemble(spec, len(find_dataset(spec.dataset.name).info.class_names)).to(self._device)
+        self._pretrained_features = self._pretrained_drift_features()
+        self._frozen_sha256_before = self._model.frozen_sha256()
+        self._trainable = self._model.trainable()
+        self.state = self._resumed_state(resume_from)
+        self.engine = TrainingEngine(self._model, spec.training, plan)
+        restore_moments(self.engine.optimizer, list(self._trainable), self.state.moments)
+
+    def measure_start(self) -> EpochRecord:
+        """Record epoch 0: the model before its first step."""
+        return self._close(0, None)
+
+    def close_epoch(self, epoch: int, trained: TrainedEpoch) -> EpochRecord:
+        """Evaluate on validation, record the epoch, and keep the weights if they are the selected ones."""
+        room = NUM_FIRST_STEPS - len(self.state.first_step_losses)
+        self.state.first_step_losses.extend(trained.step_losses[: max(0, room)])
+        return self._close(epoch, trained)
+
+    def checkpoint(self) -> bytes | None:
+        """Return the bytes to resume from, on rank 0."""
+        if self.rank != 0:
+            return None
+        self.state.model = snapshot(self._trainable)
+        self.state.moments = named_moments(self.engine.optimizer, list(self._trainable))
+        return self.state.to_bytes()
+
+    def restore_selected(self) -> None:
+        """Put the weights of the selected epoch back into the model."""
+        restore(self._trainable, self.state.selected)
+
+    def read_test(self, started_at: str, started: float) -> TrialOutcome:
+        """Open the test split, once, and return the outcome.
+
+        Args:
+            started_at: When the trial started, ISO 8601.
+            started: The same on the clock of `time.perf_counter`, in seconds.
+
+        Raises:
+            TrialError: The frozen tensors changed.
+        """
+        self._refuse_changed_backbone()
+        evaluation_started = time.perf_counter()
+        test, test_read_at = self._images("test"), utc_now()
+        logits = self._evaluator.outputs(self._model, test.pixels)
+        test_seconds = time.perf_counter() - evaluation_started
+        validation_logits = self._evaluator.outputs(self._model, self._validation.pixels)
+        checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
+        result = TrialResult(
+            trial_id=self._spec.trial_id,
+            condition_id=self._spec.condition_id,
+            spec=self._spec.model_dump(),
+            status=TrialStatus.COMPLETED,
+            epochs=self.state.records,
+            first_step_losses=self.state.first_step_losses,
+            selected_epoch=self.state.selected_epoch,
+            validation=scores_of(validation_logits, self._validation.labels),
+            test=scores_of(logits, test.labels),
+            test_read_at=test_read_at,
+            confusion=confusion_of(logits, test.labels).tolist(),
+            cost=self._cost(time.perf_counter() - started, test_seconds, len(checkpoint)),
+            provenance=self._provenance(started_at),
+        )
+        return TrialOutcome(result, predictions_to_bytes(test, logits), checkpoint)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def _images(self, split: Split) -> PreparedImages:
+        return prepare_images(self._spec.dataset.name, split, presentation_of(self._spec))
+
+    def _pretrained_drift_features(self) -> Float[Tensor, "images width"]:
+        """Return the features before adaptation, from a model that has none attached yet."""
+        frozen_spec = self._spec.model_copy(
+            update={"method": self._spec.method.model_copy(update={"name": "head_only", "options": {}})}
+        )
+        pretrained = assemble(frozen_spec, 1).backbone.to(self._device)
+        return self._evaluator.outputs(pretrained, drift_pixels(self._validation))
+
+    def _resumed_state(self, resume_from: bytes | None) -> TrialState:
+        if resume_from is None:
+            return TrialState(trial_id=self._spec.trial_id)
+        state = TrialState.from_bytes(resume_from)
+        if state.trial_id != self._spec.trial_id:
+            raise TrialError(f"the checkpoint belongs to trial {state.trial_id}, not {self._spec.trial_id}")
+        restore(self._trainable, state.model)
+        return state
+
+    def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
+        started = time.perf_counter()
+        scores = scores_of(self._evaluator.outputs(self._model, self._validation.pixels), self._validation.labels)
+        features = self._evaluator.outputs(self._model.backbone, drift_pixels(self._validation))
+        record = EpochRecord(
+            epoch=epoch,
+            train_loss=float(np.mean(trained.step_losses)) if trained else None,
+            validation_loss=scores.loss,
+            validation_top1=scores.top1,
+            feature_drift=feature_drift(features, self._pretrained_features),
+            learning_rate=trained.learning_rate if trained else 0.0,
+            train_seconds=trained.seconds if trained else 0.0,
+            evaluation_seconds=time.perf_counter() - started,
+        )
+        self._select(record, scores)
+        self.state.records.append(record)
+        return record
+
+    def _select(self, record: EpochRecord, scores: Scores) -> None:
+        """Keep an epoch's weights: the last, or the highest validation accuracy, the lower loss deciding a tie."""
+        if record.epoch == 0:
+            return
+        best = next((old for old in self.state.records if old.epoch == self.state.selected_epoch), None)
+        is_better = best is None or (-scores.top1, scores.loss) < (-best.validation_top1, best.validation_loss)
+        if is_better or self._spec.protocol.selection == "last_epoch":
+            self.state.selected_epoch = record.epoch
+            self.state.selected = snapshot(self._trainable)
+
+    def _refuse_changed_backbone(self) -> None:
+        if self._model.frozen_sha256() != self._frozen_sha256_before:
+            raise TrialError("the frozen backbone's bytes changed during training")
+
+    def _cost(self, wall_seconds: float, test_seconds: float, checkpoint_bytes: int) -> Cost:
+        train_seconds = sum(record.train_seconds for record in self.state.records)
+        num_trained_images = (
+            count_steps_per_epoch(len(self.train), self._plan.global_batch_images)
+            * self._plan.global_batch_images
+            * self._spec.training.epochs
+        )
+        num_trainable = sum(parameter.numel() for parameter in self._trainable.values())
+        return Cost(
+            num_trainable_parameters=num_trainable,
+            num_adapter_parameters=num_trainable - sum(p.numel() for p in self._model.head.parameters()),
+            num_total_parameters=sum(parameter.numel() for parameter in self._model.parameters()),
+            train_seconds=train_seconds,
+            evaluation_seconds=sum(record.evaluation_seconds for record in self.state.records) + test_seconds,
+            wall_seconds=wall_seconds,
+            train_images_per_second=num_trained_images / train_seconds if train_seconds else None,
+            peak_memory_bytes=peak_memory_bytes(self._plan.device),
+            checkpoint_bytes=checkpoint_bytes,
+        )
+
+    def _provenance(self, started_at: str) -> Provenance:
+        commit, is_dirty = git_state()
+        return Provenance(
+            weights_sha256=self._model.weights_sha256,
+            split_sha256=self._spec.dataset.split_sha256,
+            frozen_sha256_before=self._frozen_sha256_before,
+            frozen_sha256_after=self._model.frozen_sha256(),
+            sources_sha256=sources_sha256(),
+            git_commit=commit,
+            git_dirty=is_dirty,
+            packages=package_versions(),
+            python=platform.python_version(),
+            device=_device_name(self._plan.device),
+            host=host_name(),
+            launch_plan=self._plan.model_dump(),
+            started_at=started_at,
+            finished_at=utc_now(),
+        )
+
+
+def presentation_of(spec: TrialSpec) -> Presentation:
+    """Return how a trial's protocol shows images to its backbone."""
+    info = find_backbone(spec.backbone.name)
+    own = spec.protocol.normalisation == "backbone"
+    return Presentation(
+        image_size_pixels=spec.backbone.image_size_pixels,
+        interpolation=info.interpolation,
+        mean=info.mean if own else IMAGENET_MEAN,
+        std=info.std if own else IMAGENET_STD,
+    )
+
+
+def predictions_to_bytes(images: PreparedImages, logits: Float[Tensor, "images classes"]) -> bytes:
+    """Return per-image results as `.npz`: `identity`, `label`, `logits`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        identity=images.identities,
+        label=images.labels.numpy(),
+        logits=logits.numpy().astype(np.float32),
+    )
+    return buffer.getvalue()
+
+
+def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:
+    return Evaluator(
+        rank=rank,
+        world_size=plan.num_workers,
+        batch_images=max(plan.micro_batch_images, 256 if plan.device == "cuda" else 64),
+        device=torch.device(plan.device),
+        autocast_dtype=torch.bfloat16 if spec.training.precision == "bf16" else None,
+    )
+
+
+def _device_name(device: str) -> str:
+    return f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else "cpu"

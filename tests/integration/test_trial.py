@@ -1,0 +1,126 @@
+"""Guards one whole trial in one process: deterministic, resumable to the bit, sealed, and honest about failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmark.errors import DivergedError, TrialError
+from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.request import resolve_trial
+from benchmark.result import TrialOutcome, TrialStatus
+from benchmark.spec import TrialSpec
+from benchmark.training import images, open_trial
+from benchmark.training.process_group import join, leave
+from benchmark.training.trial import EpochReport, trial_steps
+
+
+@pytest.fixture(autouse=True, scope="module")
+def group() -> Iterator[None]:
+    join(0, 1)
+    yield
+    leave()
+
+
+def _spec(request: dict[str, Any]) -> tuple[TrialSpec, LaunchPlan]:
+    spec = resolve_trial(request)
+    return spec, plan_launch(spec.training.global_batch_images)
+
+
+def _run(request: dict[str, Any], resume_from: bytes | None = None) -> tuple[list[EpochReport], TrialOutcome]:
+    *reports, outcome = trial_steps(*_spec(request), resume_from)
+    return reports, outcome  # type: ignore[return-value]
+
+
+def _without_times(outcome: TrialOutcome) -> dict[str, Any]:
+    result = outcome.result.model_dump(exclude={"cost", "provenance", "test_read_at"})
+    for record in result["epochs"]:
+        del record["train_seconds"], record["evaluation_seconds"]
+    return result
+
+
+def test_result_is_equal_to_the_bit_when_the_trial_is_repeated(tiny_request: dict[str, Any]) -> None:
+    (_, first), (_, second) = _run(tiny_request), _run(tiny_request)
+    assert _without_times(first) == _without_times(second)
+    assert first.checkpoint == second.checkpoint
+
+
+@pytest.mark.parametrize("num_epochs_before", [0, 1, 2])
+def test_result_is_equal_to_the_bit_when_resumed(tiny_request: dict[str, Any], num_epochs_before: int) -> None:
+    reports, whole = _run(tiny_request)
+    _, resumed = _run(tiny_request, reports[num_epochs_before].checkpoint)
+    assert _without_times(resumed) == _without_times(whole)
+    assert resumed.checkpoint == whole.checkpoint
+
+
+def test_checkpoint_is_refused_when_it_belongs_to_another_trial(tiny_request: dict[str, Any]) -> None:
+    reports, _ = _run(tiny_request)
+    with pytest.raises(TrialError, match="belongs to trial"):
+        _run({**tiny_request, "seed": 1}, reports[1].checkpoint)
+
+
+def test_result_is_complete_when_the_trial_ends(tiny_request: dict[str, Any]) -> None:
+    reports, outcome = _run(tiny_request)
+    result = outcome.result
+    assert [report.record.epoch for report in reports] == [0, 1, 2]
+    assert result.status is TrialStatus.COMPLETED
+    assert result.epochs[0].feature_drift == 0.0  # the zero initialisation starts at the pretrained features
+    assert result.provenance is not None
+    assert result.provenance.frozen_sha256_before == result.provenance.frozen_sha256_after
+    assert result.cost is not None
+    assert result.cost.num_adapter_parameters == 6 * (2 * 64 * 4 + 4 + 64)
+
+
+def test_selected_epoch_is_the_best_on_validation_when_the_protocol_says_so(tiny_request: dict[str, Any]) -> None:
+    result = _run(tiny_request)[1].result
+    best = max(record.validation_top1 for record in result.epochs[1:])
+    assert result.validation is not None
+    assert result.validation.top1 == best
+
+
+def test_selected_epoch_is_the_last_when_the_protocol_says_so(tiny_request: dict[str, Any]) -> None:
+    request = {**tiny_request, "protocol": {"name": "fair", "selection": "last_epoch"}}
+    assert _run(request)[1].result.selected_epoch == 2
+
+
+def test_test_split_is_opened_once_and_last_when_a_trial_runs(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def recording(dataset_name: str, split: Any, presentation: Any) -> Any:
+        opened.append(split)
+        return images.prepare_images(dataset_name, split, presentation)
+
+    monkeypatch.setattr(open_trial, "prepare_images", recording)
+    steps = trial_steps(*_spec(tiny_request))
+    before_the_end = [next(steps) for _ in range(3)]
+    assert opened == ["train", "validation"]
+    next(steps)
+    assert opened == ["train", "validation", "test"]
+    assert len(before_the_end) == 3
+
+
+def test_trial_diverges_with_its_step_when_the_learning_rate_is_absurd(tiny_request: dict[str, Any]) -> None:
+    training = {**tiny_request["training"], "learning_rate": 1e30, "gradient_clip_norm": None}
+    with pytest.raises(DivergedError, match="optimiser step"):
+        _run({**tiny_request, "method": "full_finetune", "training": training})
+
+
+def test_trial_is_refused_when_the_frozen_backbone_was_touched(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = trial_steps(*_spec(tiny_request))
+    next(steps)
+    trial = steps.gi_frame.f_locals["trial"]  # type: ignore[attr-defined]
+    next(iter(trial._model.frozen.values())).data.add_(1.0)
+    with pytest.raises(TrialError, match="frozen backbone's bytes changed"):
+        list(steps)
+
+
+def test_result_is_equal_to_the_bit_when_bf16_is_repeated(tiny_request: dict[str, Any]) -> None:
+    request = {**tiny_request, "training": {**tiny_request["training"], "precision": "bf16"}}
+    (_, first), (_, second) = _run(request), _run(request)
+    assert _without_times(first) == _without_times(second)

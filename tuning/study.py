@@ -1,0 +1,216 @@
+"""A study as a user writes it, and its expansion into trials. Loads neither weights nor data, nor torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
+from benchmark.errors import RequestError, nearest
+from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.methods.contract import method_names
+from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_trial
+from benchmark.spec import Frozen, TrialSpec
+from benchmark.tracking import PlannedTrial
+from launch.resources import PlacementStrategy, TrialResources
+from reports.claims import ClaimSpec, check_claims
+
+
+class WorkersSpec(Frozen):
+    """How one method's trials are spread, where it differs from the study's."""
+
+    workers_per_trial: int | None = Field(default=None, ge=1, description="data-parallel workers of a trial")
+    accumulation_steps: int | None = Field(default=None, ge=1, description="micro-batches per optimiser step")
+
+
+class ResourcesSpec(Frozen):
+    """What trials occupy. Changes the time, never a score."""
+
+    workers_per_trial: int = Field(default=1, ge=1, description="data-parallel workers of a trial")
+    accumulation_steps: int = Field(default=1, ge=1, description="micro-batches per optimiser step")
+    cpus_per_worker: int = Field(default=1, ge=1, description="CPUs a worker reserves, and its number of threads")
+    gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs a worker reserves; 0 computes on the CPU")
+    placement_strategy: PlacementStrategy = Field(default="PACK", description="how workers lie on the nodes")
+    by_method: dict[str, WorkersSpec] = Field(
+        default_factory=dict, description="other workers and accumulation for the methods named"
+    )
+
+    @field_validator("by_method")
+    @classmethod
+    def _methods_exist(cls, by_method: dict[str, WorkersSpec]) -> dict[str, WorkersSpec]:
+        for name in by_method:
+            if name not in method_names():
+                raise ValueError(f"there is no method {name!r}. {nearest(name, method_names())}")
+        return by_method
+
+    def for_method(self, name: str) -> ResourcesSpec:
+        """Return the resources of one method's trials."""
+        own = self.by_method.get(name, WorkersSpec()).model_dump(exclude_none=True)
+        return self.model_copy(update={**own, "by_method": {}})
+
+
+class StudySpec(Frozen):
+    """A study: the grid of its trials, what they occupy, and what it claims beforehand."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_', '-'")
+    question: str = Field(default="", description="what the study is to find out")
+    kind: Literal["confirm"] = Field(default="confirm", description="fixed conditions, many seeds, test read once")
+    backbone: list[BackboneRequest] = Field(min_length=1, description="one or several")
+    dataset: list[DatasetRequest] = Field(min_length=1, description="one or several")
+    method: list[str | dict[str, Any]] = Field(
+        min_length=1, description="names, or mappings in which a list of values spans a grid"
+    )
+    seed: list[int] = Field(min_length=1, description="whole numbers from 0, each once")
+    protocol: ProtocolRequest = ProtocolRequest()
+    training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
+    resources: ResourcesSpec = ResourcesSpec()
+    claims: list[ClaimSpec] = Field(default_factory=list, description="made before any trial runs")
+
+    @field_validator("backbone", "dataset", "method", "seed", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("seed")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
+        for seed in seeds:
+            if not 0 <= seed < 2**31:
+                raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1}, found {seed}")
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is given twice: that would count one trial as two")
+        return seeds
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """One cell of a study under one seed: what runs, how it is spread, and what it occupies."""
+
+    spec: TrialSpec
+    plan: LaunchPlan
+    resources: TrialResources
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study with all of its trials, each once."""
+
+    spec: StudySpec
+    trials: tuple[StudyTrial, ...]
+
+    @property
+    def planned(self) -> list[PlannedTrial]:
+        """The trials as reports and tracking know them."""
+        return [
+            PlannedTrial(trial.spec.trial_id, trial.spec.condition_id, trial.spec.model_dump()) for trial in self.trials
+        ]
+
+
+def shipped_studies() -> dict[str, Path]:
+    """Return the files of the studies that come with the package, by name."""
+    directory = Path(str(files(__package__) / "studies"))
+    return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
+
+
+def load_study(name_or_path: str, settings: Sequence[str] = ()) -> Study:
+    """Read, check and expand a study.
+
+    Args:
+        name_or_path: A shipped study's name or a YAML file's path.
+        settings: Replacements such as `training.epochs=3`; the value is YAML.
+
+    Raises:
+        RequestError: Anything in it is refused; all that was found is in it.
+    """
+    values = require_mapping(load_yaml(_study_path(name_or_path)), name_or_path)
+    for setting in settings:
+        _replace(values, setting)
+    return expand(validated(StudySpec, values, ""))
+
+
+def expand(spec: StudySpec) -> Study:
+    """Return a study with its trials: backbones x data sets x methods' grids x seeds.
+
+    A trial that two grids share is one trial.
+
+    Raises:
+        RequestError: A cell or a claim is refused.
+    """
+    trials: dict[str, StudyTrial] = {}
+    for condition in _conditions(spec):
+        resources = spec.resources.for_method(condition.method.name)
+        plan = _launch_plan(condition, resources)
+        occupied = TrialResources(resources.cpus_per_worker, resources.gpus_per_worker, resources.placement_strategy)
+        for seed in spec.seed:
+            trial = condition.model_copy(update={"seed": seed})
+            trials.setdefault(trial.trial_id, StudyTrial(trial, plan, occupied))
+    study = Study(spec, tuple(trials.values()))
+    problems = check_claims(spec.claims, study.planned)
+    if problems:
+        raise RequestError.of(problems)
+    return study
+
+
+def _conditions(spec: StudySpec) -> Iterator[TrialSpec]:
+    """Yield one trial, of seed 0, for each cell of the grid."""
+    for backbone, dataset in itertools.product(spec.backbone, spec.dataset):
+        for index, method in enumerate(spec.method):
+            for cell in _grid(method, f"method[{index}]"):
+                request = {"backbone": backbone, "dataset": dataset, "method": cell}
+                common = {"protocol": spec.protocol, "training": spec.training}
+                yield resolve_trial({**request, **common}, where_method=f"method[{index}]")
+
+
+def _grid(method: str | Mapping[str, Any], where: str) -> Iterator[str | dict[str, Any]]:
+    """Yield the cells of a method's grid: every combination of the values given as lists."""
+    if isinstance(method, str):
+        yield method
+        return
+    axes = {key: value if isinstance(value, list) else [value] for key, value in method.items()}
+    for key, values in axes.items():
+        if not values:
+            raise RequestError(f"{where}.{key}", [], "an empty list gives an empty grid; name at least one value")
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
+    return plan_launch(
+        condition.training.global_batch_images,
+        num_workers=resources.workers_per_trial,
+        accumulation_steps=resources.accumulation_steps,
+        device="cuda" if resources.gpus_per_worker else "cpu",
+        threads_per_worker=resources.cpus_per_worker,
+    )
+
+
+def _study_path(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    shipped = shipped_studies()
+    if name_or_path not in shipped:
+        rule = "there is neither a shipped study of this name nor such a file"
+        raise RequestError("study", name_or_path, rule, nearest(name_or_path, shipped))
+    return shipped[name_or_path]
+
+
+def _replace(values: dict[str, Any], setting: str) -> None:
+    """Put the value of `path.to.key=value` into nested mappings."""
+    path, separator, text = setting.partition("=")
+    if not separator or not path:
+        raise RequestError("--set", setting, "must have the form key=value, such as training.epochs=3")
+    *parents, last = path.split(".")
+    target = values
+    for depth, parent in enumerate(parents):
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            found = ".".join(parents[: depth + 1])
+            raise RequestError("--set", setting, f"{found} is not a mapping", "Give the whole value instead.")
+    target[last] = parse_yaml(text, "--set")
