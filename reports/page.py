@@ -144,6 +144,8 @@ def padded_scale(values: Sequence[float], reference: float | None) -> dict[str, 
 
 def sort_value(cell: Cell) -> str:
     """Return what a column is sorted by."""
+    if cell.forest is not None:
+        return str(cell.forest[1])
     return str(cell.value) if isinstance(cell.value, (int, float)) else cell.text
 
 

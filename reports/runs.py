@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
+
+from benchmark.tracking import study_page, without_password
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord
@@ -48,10 +50,7 @@ class RunLinks:
         """Return the link to a run; none where tracking is not a web server."""
         return f"{self.tracking_uri.rstrip('/')}/{self.path(run_id)}" if self.is_web else None
 
-
-def without_password(uri: str) -> str:
-    """Return an address without the user and password it may hold: a report is passed on."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    @property
+    def study_href(self) -> str | None:
+        """The link to the study's table of trials; none where tracking is not a web server."""
+        return study_page(self.tracking_uri, self.experiment_id) if self.is_web else None

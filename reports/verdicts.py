@@ -84,7 +84,8 @@ def _why_undecided(pairs: Sequence[Comparison], margin: float) -> str:
     if blank:
         return f"{blank[0].a.setting.name}: {blank[0].difference.reason}"
     held = sum(low <= margin <= high for low, high in (pair.difference.interval or (0.0, 0.0) for pair in pairs))
-    return f"the interval holds the margin in {held} of {len(pairs)} pairs"
+    where = "" if len(pairs) == 1 else f" in {held} of {len(pairs)} pairs"
+    return f"the 95 % interval contains the margin{where}"
 
 
 def _caution(pairs: Sequence[Comparison]) -> str | None:

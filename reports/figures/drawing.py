@@ -133,6 +133,9 @@ def render(figure: Figure) -> dict[str, bytes]:
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
+    # Laid out once: the same places in every format, and the layout is what takes the time.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     files = {}
     for suffix, values in metadata.items():
         buffer = io.BytesIO()
@@ -153,6 +156,8 @@ def inline_svg(svg: str, name: str, alternative: str) -> str:
     body = re.sub(r'^<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" {_role(name, width)}>', body, count=1)
     body = body.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
     body = body.replace('xlink:href="#', f'href="#{name}-')
+    for position, colour in enumerate(PALETTE):
+        body = body.replace(colour, f"var(--series-{position})")
     body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)").replace(PAPER, "var(--paper)")
     return body.replace(">", f"><title>{escape(alternative)}</title>", 1)
 
