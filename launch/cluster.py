@@ -1,0 +1,243 @@
+"""Connecting to the machines: an own cluster for this run, or one that stands already.
+
+An own cluster listens on the loopback address only, asks for a random token, keeps its files in one temporary folder
+and leaves nothing behind: neither processes, nor files, nor shared memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import MissingError, RequestError
+from launch.resources import Node
+from launch.staging import Sources, stage_sources
+
+_PREFIX = "adaptertune-"
+_OWNER_FILE = "owner.json"
+_MAX_FOLDER_CHARACTERS = 40
+"""Ray puts sockets below its folder under names of about 65 characters, and a socket's path may have 107."""
+
+_HOST_AND_PORT = re.compile(r"^[^\s:/]+:\d+$|^\[[0-9A-Fa-f:]+\]:\d+$")
+_NODE_EXIT_TIMEOUT_SECONDS = 10.0
+
+_QUIET_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Under `uv run` Ray would otherwise rebuild the workers' environment.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Inside a submitted job the job's own working_dir would collide with the staged one.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a run.
+
+    Attributes:
+        address: As the user gave it.
+        nodes: The living nodes and what they offer.
+        driver_node_id: The node this process runs on.
+        sources: The staged sources, which every worker's must equal.
+    """
+
+    address: str
+    nodes: tuple[Node, ...]
+    driver_node_id: str
+    sources: Sources
+
+
+@contextlib.contextmanager
+def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to a cluster; on the way out disconnect from it, and take an own one down with all it left.
+
+    Args:
+        address: `local` for an own cluster of this machine, `auto` or `HOST:PORT` for one that stands.
+        num_cpus: CPUs of the own cluster; this process's share of the machine where none. Only with `local`.
+
+    Raises:
+        RequestError: The address is of no such form, or Ray Client's.
+        MissingError: There is no cluster at the address.
+    """
+    _check_address(address, num_cpus)
+    remove_leftovers()
+    with _own_folder() as folder, _environment(address):
+        sources = stage_sources(folder / "code")
+        try:
+            _initialise(address, num_cpus, folder)
+            yield _describe(address, sources)
+        finally:
+            _disconnect(folder)
+
+
+def remove_leftovers() -> None:
+    """Remove the temporary folders whose processes are gone: those of runs that were killed."""
+    for owner_file in _temporary_root().glob(f"{_PREFIX}*/{_OWNER_FILE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            owner = json.loads(owner_file.read_text())
+            if not _is_running(int(owner["pid"]), float(owner["started_at_seconds"])):
+                shutil.rmtree(owner_file.parent, ignore_errors=True)
+
+
+def living_nodes() -> tuple[Node, ...]:
+    """Return the connected cluster's living nodes."""
+    import ray
+
+    return tuple(
+        Node(
+            node_id=str(node["NodeID"]),
+            address=str(node["NodeManagerAddress"]),
+            num_cpus=float(node["Resources"].get("CPU", 0)),
+            num_gpus=float(node["Resources"].get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def _check_address(address: str, num_cpus: int | None) -> None:
+    rule = "give local, auto or HOST:PORT"
+    if address.startswith("ray://"):
+        hint = (
+            "Ray Client keeps the results on the head node: use `adaptertune submit STUDY --address http://HEAD:8265`."
+        )
+        raise RequestError("--address", address, rule, hint)
+    if address not in ("local", "auto") and not _HOST_AND_PORT.match(address):
+        raise RequestError("--address", address, rule)
+    if address != "local" and num_cpus is not None:
+        raise RequestError("num_cpus", num_cpus, "only an own cluster (--address local) can be given a number of CPUs")
+
+
+def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
+    import ray
+
+    staged = folder / "code"
+    settings: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
+    if address == "local":
+        settings |= {
+            "num_cpus": num_cpus or len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            # Ray replaces 127.0.0.1 itself by the machine's outer address.
+            "_node_ip_address": "127.0.0.2",
+            "_temp_dir": str(folder),
+        }
+    else:
+        settings["runtime_env"] = {"working_dir": str(staged)}
+    try:
+        # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
+        # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
+        with contextlib.chdir(staged):
+            ray.init(address=address, **settings)
+    except ConnectionError as error:
+        hint = "Start one with `ray start --head`, or use --address local."
+        raise MissingError(f"There is no Ray cluster at {address!r}: {error} {hint}") from error
+
+
+def _describe(address: str, sources: Sources) -> Cluster:
+    import ray
+
+    return Cluster(address, living_nodes(), ray.get_runtime_context().get_node_id(), sources)
+
+
+def _disconnect(folder: Path) -> None:
+    import ray
+
+    ray.shutdown()
+    _await_exit(folder)
+
+
+def _await_exit(folder: Path) -> None:
+    # `ray.shutdown` returns while workers are still on their way out, and they would write into the folder again.
+    import psutil
+
+    mine = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in argument for argument in process.info["cmdline"] or ()):
+            mine.append(process)
+    _, alive = psutil.wait_procs(mine, timeout=_NODE_EXIT_TIMEOUT_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_NODE_EXIT_TIMEOUT_SECONDS)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_temporary_root()))
+    try:
+        owner = {"pid": os.getpid(), "started_at_seconds": _started_at_seconds(os.getpid())}
+        (folder / _OWNER_FILE).write_text(json.dumps(owner))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_root() -> Path:
+    root = tempfile.gettempdir()
+    return Path(root if len(root) + len(_PREFIX) + 8 <= _MAX_FOLDER_CHARACTERS else "/tmp")  # noqa: S108
+
+
+@contextlib.contextmanager
+def _environment(address: str) -> Iterator[None]:
+    changes = dict(_QUIET_ENVIRONMENT)
+    if address == "local":
+        # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
+        changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    _reread_settings()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread_settings()
+
+
+@functools.cache
+def _token() -> str:
+    # One for the whole process: Ray reads it once and keeps it.
+    return secrets.token_hex(32)
+
+
+def _reread_settings() -> None:
+    # Ray reads its settings when it is imported, which may have been earlier; it does the same for its own default.
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+
+
+def _is_running(pid: int, started_at_seconds: float) -> bool:
+    # A process id may have been given to another process since: the start time tells them apart.
+    import psutil
+
+    try:
+        return abs(psutil.Process(pid).create_time() - started_at_seconds) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _started_at_seconds(pid: int) -> float:
+    import psutil
+
+    return float(psutil.Process(pid).create_time())

@@ -1,0 +1,177 @@
+"""One rank of a trial: the process that joins the group, holds the trial's generator and advances it."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from launch.staging import Sources, imported_sources
+
+if TYPE_CHECKING:
+    from benchmark.training.process_group import Membership
+
+TRIAL_STEPS = "benchmark.training.trial:trial_steps"
+"""Import path of the generator that runs one trial on one rank."""
+
+
+@dataclass(frozen=True)
+class TrialProgram:
+    """What a rank runs.
+
+    Attributes:
+        steps: Import path `module:function` of the generator.
+        adopt: Whether DeepSpeed takes the process group over.
+    """
+
+    steps: str = TRIAL_STEPS
+    adopt: bool = True
+
+
+@dataclass(frozen=True)
+class RankIdentity:
+    """Where a rank lives and what it imports."""
+
+    node_id: str
+    node_address: str
+    pid: int
+    sources: Sources
+
+
+@dataclass(frozen=True)
+class RankFailure:
+    """What ended the trial on a rank; a plain record, so that nobody needs torch to read it."""
+
+    status: TrialStatus
+    reason: str
+
+
+@dataclass(frozen=True)
+class RankStep:
+    """What one advance of a rank brought: exactly one of the three is there.
+
+    Attributes:
+        record: An epoch's measurements.
+        result: The finished trial's record.
+        failure: Why the trial cannot go on.
+    """
+
+    record: EpochRecord | None = None
+    result: TrialResult | None = None
+    failure: RankFailure | None = None
+
+
+class Rank:
+    """The actor of one rank. It stays warm: one trial after the other runs in the same process and group."""
+
+    def __init__(self, rank: int, world_size: int, program: TrialProgram, threads: int) -> None:
+        """Prepare the process; nothing heavy is imported yet.
+
+        Args:
+            rank: In `range(world_size)`.
+            world_size: Ranks of a trial.
+            program: What to run.
+            threads: CPU threads of torch's operations.
+        """
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        self._rank = rank
+        self._world_size = world_size
+        self._program = program
+        self._threads = threads
+        self._store: Any = None
+        self._steps: Iterator[Any] | None = None
+
+    def describe(self) -> RankIdentity:
+        """Return where this rank lives and the digest of the sources that it imports."""
+        import ray
+
+        context = ray.get_runtime_context()
+        address = ray.util.get_node_ip_address()
+        return RankIdentity(context.get_node_id(), address, os.getpid(), imported_sources())
+
+    def warm_up(self) -> None:
+        """Import what the trial needs, while the driver's side still prepares other things."""
+        import torch
+
+        torch.set_num_threads(self._threads)
+        self._load_steps()
+
+    def open_store(self, store_host: str) -> int:
+        """Open the store that the ranks meet at, on rank 0, and return its port."""
+        from benchmark.training.process_group import open_store
+
+        self._store = open_store(self._world_size, store_host)
+        return int(self._store.port)
+
+    def join(
+        self, store_host: str | None, store_port: int | None, node_address: str, device: Literal["cpu", "cuda"]
+    ) -> Membership:
+        """Join the process group. Ray shows a rank only its own device, so the device's index is always 0."""
+        from benchmark.training.process_group import join
+
+        return join(
+            self._rank,
+            self._world_size,
+            store_host,
+            store_port,
+            store=self._store,
+            node_address=node_address,
+            device=device,
+            adopt=self._program.adopt,
+        )
+
+    def begin(self, spec_json: str, plan_json: str, checkpoint: bytes | None) -> None:
+        """Take up a trial, from the checkpoint where there is one; the trial before is let go."""
+        from benchmark.launch_plan import LaunchPlan
+        from benchmark.spec import TrialSpec
+
+        self._let_go()
+        spec = TrialSpec.model_validate_json(spec_json)
+        plan = LaunchPlan.model_validate_json(plan_json)
+        self._steps = self._load_steps()(spec, plan, checkpoint)
+
+    def advance(self) -> tuple[RankStep, bytes | None, bytes | None]:
+        """Run up to the next report.
+
+        Returns:
+            The step; a checkpoint after an epoch, or the adapter's weights at the end; the predictions at the end.
+        """
+        from benchmark.training.failure import status_of
+
+        try:
+            step = self._next()
+        except Exception as error:
+            status, reason = status_of(error)
+            step = RankStep(failure=RankFailure(status, reason)), None, None
+        if step[0].record is None:
+            self._let_go()
+        return step
+
+    def _next(self) -> tuple[RankStep, bytes | None, bytes | None]:
+        from benchmark.result import TrialOutcome
+
+        if self._steps is None:
+            raise RuntimeError("the rank has no trial")
+        report = next(self._steps, None)
+        if report is None:
+            raise RuntimeError("the trial ended without an outcome")
+        if isinstance(report, TrialOutcome):
+            return RankStep(result=report.result), report.checkpoint, report.predictions
+        return RankStep(record=report.record), report.checkpoint, None
+
+    def _let_go(self) -> None:
+        if self._steps is not None:
+            close = getattr(self._steps, "close", None)
+            self._steps = None
+            if close is not None:
+                close()
+            gc.collect()
+
+    def _load_steps(self) -> Callable[..., Iterator[Any]]:
+        module_name, _, function_name = self._program.steps.partition(":")
+        function: Callable[..., Iterator[Any]] = getattr(importlib.import_module(module_name), function_name)
+        return function

@@ -1,0 +1,262 @@
+"""The ranks of one slot: started in the trial's placement group, advanced in step, and rebuilt after a death."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmark.errors import TrialError
+from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from benchmark.training.failure import status_of
+from benchmark.training.process_group import LOOPBACK_ADDRESS
+from launch.cluster import living_nodes
+from launch.ranks import Rank, RankFailure, RankIdentity, RankStep, TrialProgram
+from launch.resources import TrialResources
+from launch.staging import Sources, check_sources
+
+START_TIMEOUT_SECONDS = 180.0
+NODE_SETTLE_TIMEOUT_SECONDS = 120.0
+"""How long a node may neither answer nor be declared dead. Longer than Ray's default health check."""
+
+GRACE_SECONDS = 2.0
+"""How long the other ranks may still speak after one has failed: a dead peer shows as a broken connection first."""
+
+
+class GroupFailedError(TrialError):
+    """The trial cannot go on in this group.
+
+    Attributes:
+        failure: The status and the reason.
+        is_lost: Whether a process, a node or the way between them was lost, so that a fresh group may succeed.
+    """
+
+    def __init__(self, failure: RankFailure) -> None:
+        """Raise for the failure that came first in rank of causes."""
+        super().__init__(failure.reason)
+        self.failure = failure
+        self.is_lost = failure.status in (TrialStatus.NODE_LOST, TrialStatus.TIMED_OUT)
+
+
+@dataclass(frozen=True)
+class GroupShape:
+    """What makes two worker groups interchangeable.
+
+    Attributes:
+        num_workers: Ranks.
+        resources: What each occupies.
+        device: What they compute on.
+        threads: CPU threads of each rank's torch operations.
+    """
+
+    num_workers: int
+    resources: TrialResources
+    device: Literal["cpu", "cuda"]
+    threads: int
+
+
+@dataclass(frozen=True)
+class GroupStep:
+    """One step of all ranks, as rank 0 reports it; the bytes stay where they are, behind references.
+
+    Attributes:
+        record: An epoch's measurements, or none at the end.
+        result: The finished trial's record, or none before.
+        checkpoint: Reference to the bytes to resume from, or to the adapter's weights at the end.
+        predictions: Reference to the predictions' bytes at the end.
+    """
+
+    record: EpochRecord | None
+    result: TrialResult | None
+    checkpoint: Any
+    predictions: Any
+
+
+class WorkerGroup:
+    """The rank actors of one slot."""
+
+    def __init__(self, shape: GroupShape, program: TrialProgram, sources: Sources, placement_group: Any) -> None:
+        """Describe a group; `start` brings it up.
+
+        Args:
+            shape: How many ranks, and what each occupies.
+            program: What they run.
+            sources: The driver's, which every rank's must equal.
+            placement_group: Ray's, with one bundle a rank.
+        """
+        self._shape = shape
+        self._program = program
+        self._sources = sources
+        self._placement_group = placement_group
+        self._ranks: list[Any] = []
+        self._identities: list[RankIdentity] = []
+
+    @property
+    def shape(self) -> GroupShape:
+        """What makes this group interchangeable with another."""
+        return self._shape
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the ranks stand."""
+        return bool(self._ranks)
+
+    def start(self) -> None:
+        """Start the ranks and let them join.
+
+        Raises:
+            SourceMismatchError: A rank imports other sources than the driver.
+            GroupFailedError: A rank died, or did not come in time.
+        """
+        self._ranks = [self._create(rank) for rank in range(self._shape.num_workers)]
+        descriptions = [rank.describe.remote() for rank in self._ranks]
+        warm_ups = [rank.warm_up.remote() for rank in self._ranks]
+        self._identities = self._gather(descriptions)
+        for identity in self._identities:
+            check_sources(self._sources, identity.sources)
+        joins = self._join()
+        self._gather(warm_ups + joins)
+
+    def begin(self, spec_json: str, plan_json: str, checkpoint: Any) -> None:
+        """Hand all ranks a trial.
+
+        Args:
+            spec_json: The trial's spec.
+            plan_json: Its launch plan.
+            checkpoint: Reference to the bytes to resume from; their value may be none.
+
+        Raises:
+            GroupFailedError: A rank died or refused.
+        """
+        self._gather([rank.begin.remote(spec_json, plan_json, checkpoint) for rank in self._ranks])
+
+    def advance(self) -> GroupStep:
+        """Run all ranks up to their next report.
+
+        Raises:
+            GroupFailedError: A rank failed or died. Where the others may hang in a collective, the group is gone.
+        """
+        returned = [rank.advance.options(num_returns=3).remote() for rank in self._ranks]
+        steps = self._gather([references[0] for references in returned], timeout_seconds=None)
+        _, checkpoint, predictions = returned[0]
+        return GroupStep(steps[0].record, steps[0].result, checkpoint, predictions)
+
+    def kill(self) -> None:
+        """End the ranks at once, wherever they are."""
+        import ray
+
+        for rank in self._ranks:
+            ray.kill(rank, no_restart=True)
+        self._ranks = []
+
+    def await_settled_nodes(self) -> None:
+        """Wait until each node of the last ranks answers or is declared dead.
+
+        A placement group asked for while a node is frozen but not yet dead wedges the whole cluster's placement
+        (https://github.com/ray-project/ray/issues/20477).
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        own = ray.get_runtime_context().get_node_id()
+        deadline = time.monotonic() + NODE_SETTLE_TIMEOUT_SECONDS
+        answer = ray.remote(num_cpus=0, max_retries=0)(_answer)
+        for node_id in sorted({identity.node_id for identity in self._identities} - {own}):
+            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            pending = [answer.options(scheduling_strategy=strategy).remote()]
+            while time.monotonic() < deadline and node_id in {node.node_id for node in living_nodes()}:
+                if ray.wait(pending, timeout=0.5)[0]:
+                    break
+
+    def _create(self, rank: int) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        resources = self._shape.resources
+        return (
+            ray.remote(Rank)
+            .options(
+                num_cpus=resources.cpus_per_worker,
+                num_gpus=resources.gpus_per_worker,
+                max_restarts=0,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    self._placement_group, placement_group_bundle_index=rank
+                ),
+            )
+            .remote(rank, self._shape.num_workers, self._program, self._shape.threads)
+        )
+
+    def _join(self) -> list[Any]:
+        """Send every rank to the store of rank 0, and return the references of their answers."""
+        nodes = {identity.node_id for identity in self._identities}
+        addresses = [LOOPBACK_ADDRESS if len(nodes) == 1 else one.node_address for one in self._identities]
+        host, port = None, None
+        if len(self._ranks) > 1:
+            host = addresses[0]
+            port = self._gather([self._ranks[0].open_store.remote(host)])[0]
+        pairs = zip(self._ranks, addresses, strict=True)
+        return [rank.join.remote(host, port, address, self._shape.device) for rank, address in pairs]
+
+    def _gather(self, references: list[Any], timeout_seconds: float | None = START_TIMEOUT_SECONDS) -> list[Any]:
+        """Return all ranks' answers; as soon as one fails, end the group where it cannot go on, and raise."""
+        import ray
+
+        answers: dict[Any, Any] = {}
+        pending = list(references)
+        while pending and not any(map(_failure_in, answers.values())):
+            done, pending = ray.wait(pending, num_returns=1, timeout=timeout_seconds)
+            answers |= {reference: _answer_of(reference) for reference in done}
+            if not done:
+                silence = f"no answer from {len(pending)} ranks within {timeout_seconds:g} s"
+                self._fail([RankFailure(TrialStatus.TIMED_OUT, silence)], may_go_on=False)
+        if pending:
+            late, pending = ray.wait(pending, num_returns=len(pending), timeout=GRACE_SECONDS)
+            answers |= {reference: _answer_of(reference) for reference in late}
+        failures = [failure for answer in answers.values() if (failure := _failure_in(answer))]
+        if failures:
+            self._fail(failures, may_go_on=not pending and self._may_go_on(answers))
+        return [answers[reference] for reference in references]
+
+    def _may_go_on(self, answers: dict[Any, Any]) -> bool:
+        """Whether the processes are whole after a failure: all of them said the same, and none left a collective."""
+        if not all(isinstance(answer, RankStep) for answer in answers.values()):
+            return False
+        statuses = {failure.status if (failure := _failure_in(answer)) else None for answer in answers.values()}
+        alone = self._shape.num_workers == 1
+        return statuses == {TrialStatus.DIVERGED} or (alone and statuses == {TrialStatus.FAILED})
+
+    def _fail(self, failures: list[RankFailure], may_go_on: bool) -> None:
+        if not may_go_on:
+            self.kill()
+        raise GroupFailedError(min(failures, key=lambda failure: _CAUSES_FIRST.index(failure.status)))
+
+
+# When several ranks fail, one is the cause and the others its victims: a dead peer shows as a broken or silent
+# connection, so what can only be a cause comes first.
+_CAUSES_FIRST = (
+    TrialStatus.OUT_OF_MEMORY,
+    TrialStatus.DIVERGED,
+    TrialStatus.NODE_LOST,
+    TrialStatus.FAILED,
+    TrialStatus.TIMED_OUT,
+)
+
+
+def _answer() -> None:
+    """Do nothing, on a node of which it is asked whether it still answers."""
+
+
+def _answer_of(reference: Any) -> Any:
+    """Return a remote call's value, or the failure that it ended in."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except Exception as error:
+        return RankFailure(*status_of(error))
+
+
+def _failure_in(answer: Any) -> RankFailure | None:
+    if isinstance(answer, RankStep):
+        return answer.failure
+    return answer if isinstance(answer, RankFailure) else None

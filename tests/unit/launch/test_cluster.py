@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from benchmark.errors import RequestError
+from launch import cluster
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "http://head:8265", ""])
+def test_address_is_refused_when_it_is_not_of_the_three_forms(address):
+    with pytest.raises(RequestError), cluster.connect(address):
+        pass
+
+
+def test_refusal_advises_submit_when_address_is_ray_client():
+    with pytest.raises(RequestError, match="adaptertune submit"), cluster.connect("ray://head:10001"):
+        pass
+
+
+def test_leftovers_are_removed_when_their_process_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_temporary_root", lambda: tmp_path)
+    dead, living = tmp_path / "adaptertune-dead", tmp_path / "adaptertune-living"
+    with cluster._own_folder() as own:
+        for folder in (dead, living):
+            folder.mkdir()
+        owner = json.loads((own / "owner.json").read_text())
+        (living / "owner.json").write_text(json.dumps(owner))
+        (dead / "owner.json").write_text(json.dumps({**owner, "started_at_seconds": 1.0}))
+        cluster.remove_leftovers()
+        assert living.exists() and not dead.exists() and own.exists()
+    assert not own.exists()

@@ -1,0 +1,92 @@
+"""The writer of the ledger: a small actor beside the driver, to which the ranks' bytes come from every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
+from benchmark.spec import TrialSpec
+from tuning.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a slot needs to run one trial.
+
+    Attributes:
+        spec_json: The trial's spec.
+        plan_json: Its launch plan.
+        wall_seconds_before: What earlier tries cost up to the point it goes on from.
+    """
+
+    spec_json: str
+    plan_json: str
+    wall_seconds_before: float
+
+
+class Recorder:
+    """The actor that owns the ledger while a study runs. It needs no torch."""
+
+    def __init__(self, output_directory: str, study: str, trials: dict[str, tuple[str, str]]) -> None:
+        """Open the ledger.
+
+        Args:
+            output_directory: Where it lies.
+            study: The study's name.
+            trials: Spec and launch plan as JSON, by trial id.
+        """
+        self._ledger = Ledger(Path(output_directory))
+        self._study = study
+        self._trials = trials
+
+    def begin(self, trial_id: str) -> tuple[Assignment, bytes | None]:
+        """Record a trial as running, and return it with the checkpoint it goes on from."""
+        point = self._ledger.begin(trial_id, self._study)
+        spec_json, plan_json = self._trials[trial_id]
+        assignment = Assignment(spec_json, plan_json, point.wall_seconds if point else 0.0)
+        return assignment, point.checkpoint if point else None
+
+    def record_epoch(self, trial_id: str, record: EpochRecord, checkpoint: bytes | None, wall_seconds: float) -> None:
+        """Record an epoch and its checkpoint."""
+        self._ledger.record_epoch(trial_id, record, checkpoint, wall_seconds)
+
+    def record_result(self, result: TrialResult, checkpoint: bytes | None, predictions: bytes | None) -> None:
+        """Record a trial that ran to its end."""
+        self._ledger.record_outcome(TrialOutcome(result, predictions, checkpoint), self._study)
+
+    def record_failure(self, trial_id: str, status: TrialStatus, reason: str) -> None:
+        """Record a trial that did not, with the epochs it got through."""
+        record_failure(self._ledger, self._study, self._trials[trial_id][0], status, reason)
+
+
+def record_failure(ledger: Ledger, study: str, spec_json: str, status: TrialStatus, reason: str | None) -> None:
+    """Record a trial without an outcome of its own: its status, the reason and the epochs it got through."""
+    spec = TrialSpec.model_validate_json(spec_json)
+    result = TrialResult(
+        trial_id=spec.trial_id,
+        condition_id=spec.condition_id,
+        spec=spec.model_dump(mode="json"),
+        status=status,
+        reason=reason,
+        epochs=ledger.epochs(spec.trial_id),
+    )
+    ledger.record_outcome(TrialOutcome(result), study)
+
+
+def start_recorder(output_directory: Path, study: str, trials: dict[str, tuple[str, str]], node_id: str) -> Any:
+    """Start the recorder on the driver's own node, where the output directory is.
+
+    Args:
+        output_directory: Where the ledger lies.
+        study: The study's name.
+        trials: Spec and launch plan as JSON, by trial id.
+        node_id: The driver's node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    actor = ray.remote(Recorder).options(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy=strategy)
+    return actor.remote(str(output_directory.resolve()), study, trials)

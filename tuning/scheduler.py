@@ -1,0 +1,166 @@
+"""Runs the trials of a study: what is done is skipped, what was interrupted goes on, and one failure ends one trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import RequestError, SourceMismatchError
+from benchmark.launch_plan import LaunchPlan
+from benchmark.result import TrialStatus
+from benchmark.spec import TrialSpec
+from launch.cluster import Cluster, connect
+from launch.ranks import TrialProgram
+from launch.resources import TrialResources, check_feasible
+from launch.worker_group import GroupShape
+from tuning.ledger import Ledger
+from tuning.recorder import record_failure, start_recorder
+
+if TYPE_CHECKING:
+    from tuning.trainable import SlotSettings
+    from tuning.tune_run import DriverSide, Observer
+
+
+@dataclass(frozen=True)
+class ScheduledTrial:
+    """A trial and how it is to be spread.
+
+    Attributes:
+        spec: What may change its score.
+        plan: What must not.
+        resources: What each of its workers occupies.
+    """
+
+    spec: TrialSpec
+    plan: LaunchPlan
+    resources: TrialResources = field(default_factory=TrialResources)
+
+    @property
+    def shape(self) -> GroupShape:
+        """What it needs of a worker group: trials of one shape share slots."""
+        return GroupShape(self.plan.num_workers, self.resources, self.plan.device, self.plan.threads_per_worker)
+
+
+def run_trials(
+    trials: Sequence[ScheduledTrial],
+    cluster_address: str,
+    ledger: Ledger,
+    observer: Observer,
+    num_cpus: int | None = None,
+    *,
+    study: str,
+    program: TrialProgram | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    trial_scheduler: Any = None,
+) -> dict[str, TrialStatus]:
+    """Run those trials that have no final status yet, as many at once as the cluster holds.
+
+    Args:
+        trials: The study's trials, in the order they should start.
+        cluster_address: `local`, `auto` or `HOST:PORT`.
+        ledger: What is done, and where it is recorded.
+        observer: Told in this process how the trials get on.
+        num_cpus: CPUs of an own cluster.
+        study: The study's name, for the ledger.
+        program: What the ranks run.
+        should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
+        trial_scheduler: Ray Tune's, to give up the trials of a search early.
+
+    Returns:
+        The status of each trial that ended in this run.
+
+    Raises:
+        MissingError: A trial can never fit on the cluster, or there is none.
+        RequestError: The address or a trial's resources are wrong.
+        SourceMismatchError: A worker runs other sources than this process.
+        KeyboardInterrupt: Ctrl-C; the ranks are gone and what was recorded can be resumed.
+    """
+    open_trials = _without_final(trials, ledger)
+    if not open_trials:
+        return {}
+    _check_devices(open_trials)
+    statuses: dict[str, TrialStatus] = {}
+    with connect(cluster_address, num_cpus) as cluster:
+        for trial in open_trials:
+            check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
+        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop, trial_scheduler)
+        for group in _grouped_by_shape(open_trials):
+            statuses |= run.run_group(group)
+    return statuses
+
+
+class _Run:
+    """One call of `run_trials`, connected to its cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        study: str,
+        program: TrialProgram,
+        observer: Observer,
+        should_stop: Callable[[], bool],
+        trial_scheduler: Any,
+    ) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._study = study
+        self._program = program
+        self._observer = observer
+        self._should_stop = should_stop
+        self._trial_scheduler = trial_scheduler
+
+    def run_group(self, group: Sequence[ScheduledTrial]) -> dict[str, TrialStatus]:
+        """Run trials of one shape in one `Tuner.fit`."""
+        # Ray Tune takes seconds to import, and a study that is already done does not need it.
+        from tuning.tune_run import DriverSide, run_tune
+
+        if self._should_stop():
+            return {}
+        driver_side = DriverSide(self._observer, self._should_stop)
+        trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
+        run_tune(list(trials), self._settings(group[0].shape, trials), driver_side, self._trial_scheduler)
+        if driver_side.refusal is not None:
+            raise SourceMismatchError(driver_side.refusal)
+        return driver_side.statuses | self._record_the_rest(driver_side, trials)
+
+    def _settings(self, shape: GroupShape, trials: dict[str, tuple[str, str]]) -> SlotSettings:
+        from tuning.trainable import SlotSettings
+
+        recorder = start_recorder(self._ledger.output_directory, self._study, trials, self._cluster.driver_node_id)
+        return SlotSettings(shape, self._program, self._cluster.sources, recorder, time.time())
+
+    def _record_the_rest(self, driver_side: DriverSide, trials: dict[str, tuple[str, str]]) -> dict[str, TrialStatus]:
+        """Record the trials whose slot could not do it: given up by the search, or lost with their slot."""
+        endings = dict.fromkeys(driver_side.cut_short, (TrialStatus.PRUNED, "given up by the search"))
+        endings |= {trial_id: (TrialStatus.NODE_LOST, error) for trial_id, error in driver_side.errors.items()}
+        for trial_id, (status, reason) in endings.items():
+            record_failure(self._ledger, self._study, trials[trial_id][0], status, reason)
+            self._observer.on_trial_ended(trial_id, status)
+        return {trial_id: status for trial_id, (status, _) in endings.items()}
+
+
+def _without_final(trials: Sequence[ScheduledTrial], ledger: Ledger) -> list[ScheduledTrial]:
+    entries = ledger.entries([trial.spec.trial_id for trial in trials])
+    unique = {trial.spec.trial_id: trial for trial in trials}
+    return [trial for trial_id, trial in unique.items() if not _is_final(entries.get(trial_id))]
+
+
+def _is_final(entry: Any) -> bool:
+    return entry is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final
+
+
+def _grouped_by_shape(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]]:
+    groups: dict[GroupShape, list[ScheduledTrial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.shape, []).append(trial)
+    return list(groups.values())
+
+
+def _check_devices(trials: Sequence[ScheduledTrial]) -> None:
+    for trial in trials:
+        gpus = trial.resources.gpus_per_worker
+        if trial.plan.device == "cuda" and gpus <= 0:
+            raise RequestError("resources.gpus_per_worker", gpus, "workers that compute on GPUs must reserve some")

@@ -1,0 +1,164 @@
+"""One `Tuner.fit`: quiet, with nothing of Tune's own kept, and the driver's side of what the slots report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune import Callback, Stopper
+
+from benchmark.result import EpochRecord, TrialStatus
+from tuning.trainable import RECORD, REFUSAL, STATUS, TRIAL_ID, SlotSettings, SlotTrainable
+
+_QUIET_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "1000000",
+    # The ledger is the truth: Tune need not save its own state, which would be read by nobody.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # Tune's handler would end the run as if it had been successful.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+class Observer(Protocol):
+    """Who is told, in the driver, how the trials get on. A retried trial may repeat an epoch."""
+
+    def on_trial_started(self, trial_id: str) -> None:
+        """A trial has got its slot."""
+
+    def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
+        """A trial has ended an epoch."""
+
+    def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
+        """A trial has ended, and the ledger holds its outcome."""
+
+
+class DriverSide(Callback, Stopper):
+    """Passes what Tune reports to the observer, and ends the run when it must not go on."""
+
+    def __init__(self, observer: Observer, should_stop: Callable[[], bool]) -> None:
+        """Connect the two.
+
+        Args:
+            observer: Who is told.
+            should_stop: Asked now and then; once true, the trials that run are left interrupted.
+        """
+        self._observer = observer
+        self._should_stop = should_stop
+        self.statuses: dict[str, TrialStatus] = {}
+        self.cut_short: list[str] = []
+        self.errors: dict[str, str] = {}
+        self.refusal: str | None = None
+        self._started: set[str] = set()
+        self._is_stopping = False
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune: an actor has taken the trial."""
+        trial_id = trial.config[TRIAL_ID]
+        if trial_id not in self._started:
+            self._started.add(trial_id)
+            self._observer.on_trial_started(trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Tune: a step has ended."""
+        trial_id = trial.config[TRIAL_ID]
+        if REFUSAL in result:
+            self.refusal = result[REFUSAL]
+        elif RECORD in result:
+            self._observer.on_epoch(trial_id, EpochRecord.model_validate_json(result[RECORD]))
+        elif STATUS in result:
+            self.statuses[trial_id] = TrialStatus(result[STATUS])
+            self._observer.on_trial_ended(trial_id, self.statuses[trial_id])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune: the trial is over, by itself or because the search gave it up."""
+        trial_id = trial.config[TRIAL_ID]
+        if trial_id not in self.statuses and not self._is_stopping and self.refusal is None:
+            self.cut_short.append(trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune: the slot itself was lost, with all retries."""
+        self.errors[trial.config[TRIAL_ID]] = str(trial.get_error() or "the slot's process was lost")
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Tune: no trial is stopped on its own."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tune: whether the whole run ends."""
+        self._is_stopping = self._is_stopping or self.refusal is not None or self._should_stop()
+        return self._is_stopping
+
+
+def run_tune(
+    trial_ids: Sequence[str],
+    settings: SlotSettings,
+    driver_side: DriverSide,
+    trial_scheduler: Any = None,
+    max_slot_failures: int = 2,
+) -> None:
+    """Run one group of equal-shaped trials to their ends.
+
+    Args:
+        trial_ids: Which ones, in this order.
+        settings: What their slots share.
+        driver_side: Who listens.
+        trial_scheduler: Ray's, to give up trials of a search early; none runs each to its end.
+        max_slot_failures: How often a trial whose slot was lost is begun again.
+    """
+    with _quiet(), tempfile.TemporaryDirectory(prefix="adaptertune-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(SlotTrainable, _placement(settings)),
+            param_space={TRIAL_ID: tune.grid_search(list(trial_ids)), "settings": settings},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                num_samples=1,
+                scheduler=trial_scheduler,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=folder,
+                verbose=0,
+                stop=driver_side,
+                callbacks=[driver_side],
+                failure_config=tune.FailureConfig(max_failures=max_slot_failures),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
+            ),
+        )
+        tuner.fit()
+
+
+def _placement(settings: SlotSettings) -> tune.PlacementGroupFactory:
+    shape = settings.shape
+    # The slot's own bundle is empty: with a CPU in it STRICT_PACK can become infeasible, and Tune waits for ever.
+    bundles: list[dict[str, float]] = [{}] + [shape.resources.bundle()] * shape.num_workers
+    return tune.PlacementGroupFactory(bundles, strategy=shape.resources.placement_strategy)
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config[TRIAL_ID])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _QUIET_ENVIRONMENT}
+    os.environ.update(_QUIET_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
