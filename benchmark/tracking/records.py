@@ -1,7 +1,4 @@
-"""The one schema of results in MLflow, written and read here and nowhere else; the only importer of MLflow.
-
-A study is a parent run, each of its trials a nested run.
-"""
+"""What the reports read from tracking: a study, the trials it asks for and those that have ended."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""The one schema of results in MLflow, written and read here and nowhere else; the only importer of MLflow.
+
+A study is an experiment `adaptertune/<study>` with a parent run; each of its trials is a nested run. The suite's own
+ledger stays the truth while a study runs: tracking is where results are looked at, compared and reported from.
+
+MLflow and pyarrow are imported inside functions: importing this package costs neither.
+"""
+
+from benchmark.tracking.delivery import Delivery, DeliveryOutcome
+from benchmark.tracking.reading import list_studies, read_curves, read_predictions, read_study
+from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
+from benchmark.tracking.store import (
+    StoreUnavailableError,
+    create_store,
+    default_tracking_uri,
+    study_page,
+    ui_command,
+    ui_environment,
+    without_password,
+)
+from benchmark.tracking.study_tracker import StudyTracker
+
+__all__ = [
+    "Delivery",
+    "DeliveryOutcome",
+    "PlannedTrial",
+    "StoreUnavailableError",
+    "StudyRecord",
+    "StudyTracker",
+    "TrackedTrial",
+    "create_store",
+    "default_tracking_uri",
+    "list_studies",
+    "read_curves",
+    "read_predictions",
+    "read_study",
+    "study_page",
+    "ui_command",
+    "ui_environment",
+    "without_password",
+]

@@ -1,0 +1,137 @@
+"""Reads studies back from MLflow: all that a report is made from."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from benchmark.errors import RequestError, nearest
+from benchmark.result import EpochRecord, TrialResult
+from benchmark.tracking import artifacts, schema
+from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
+from benchmark.tracking.runs import all_runs, find_experiment, one_run_per_trial
+from benchmark.tracking.store import create_store, is_sqlite, open_client, sqlite_path, store_errors, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def read_study(tracking_uri: str, study_name: str) -> StudyRecord:
+    """Return a study with its plan and every trial whose result is stored whole, in one search over its runs.
+
+    Raises:
+        RequestError: The store has no such study.
+        MissingError: The store does not answer.
+    """
+    client = _client_for_reading(tracking_uri, study_name)
+    with store_errors(tracking_uri):
+        experiment = find_experiment(client, study_name)
+        runs = list(all_runs(client, experiment.experiment_id)) if experiment else []
+    study_run = next((run for run in runs if run.data.tags.get(schema.KIND) == schema.STUDY_KIND), None)
+    if experiment is None or study_run is None:
+        raise _unknown_study(tracking_uri, study_name, list_studies(tracking_uri))
+    delivered = {key: run for key, run in one_run_per_trial(runs).items() if schema.DELIVERED in run.data.tags}
+    trials = [TrackedTrial(run.info.run_id, _result_of(client, run)) for run in delivered.values()]
+    wall_seconds = study_run.data.tags.get(schema.WALL_SECONDS)
+    return StudyRecord(
+        name=study_name,
+        spec=_json_artifact(client, study_run, schema.STUDY_FILE),
+        planned=[PlannedTrial(**trial) for trial in _json_artifact(client, study_run, schema.PLAN_FILE)],
+        trials=trials,
+        run_id=study_run.info.run_id,
+        experiment_id=experiment.experiment_id,
+        tracking_uri=without_password(tracking_uri),
+        wall_seconds=None if wall_seconds is None else float(wall_seconds),
+        test_reads=_test_reads(trials),
+    )
+
+
+def list_studies(tracking_uri: str) -> list[str]:
+    """Return the names of the studies in a store, sorted; none when an sqlite store is not there yet."""
+    if is_sqlite(tracking_uri) and not sqlite_path(tracking_uri).exists():
+        return []
+    create_store(tracking_uri)
+    client, names, token = open_client(tracking_uri), [], None
+    pattern = f"name LIKE '{schema.EXPERIMENT_PREFIX}%'"
+    with store_errors(tracking_uri):
+        while True:
+            page = client.search_experiments(filter_string=pattern, page_token=token)
+            names += [experiment.name.removeprefix(schema.EXPERIMENT_PREFIX) for experiment in page]
+            token = page.token
+            if not token:
+                return sorted(names)
+
+
+def read_curves(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[EpochRecord]]:
+    """Return the epochs of trials from their metric histories, by run id, also of trials that still run."""
+    create_store(tracking_uri)
+    client = open_client(tracking_uri)
+    with store_errors(tracking_uri):
+        return {run_id: _curve(client, run_id) for run_id in run_ids}
+
+
+def read_predictions(tracking_uri: str, run_id: str) -> dict[str, NDArray[Any]]:
+    """Return a trial's test predictions: `identity` [N], `label` [N], `prediction` [N], `logits` float32 [N, C].
+
+    Raises:
+        MissingError: The trial has none.
+    """
+    create_store(tracking_uri)
+    client = open_client(tracking_uri)
+    with store_errors(tracking_uri):
+        run = client.get_run(run_id)
+    parquet = artifacts.download(client, run_id, run.info.artifact_uri, schema.PREDICTIONS_FILE)
+    return artifacts.predictions_from_parquet(parquet)
+
+
+def _client_for_reading(tracking_uri: str, study_name: str) -> MlflowClient:
+    """Return a client, without making a database out of a mistyped address."""
+    if is_sqlite(tracking_uri) and not sqlite_path(tracking_uri).exists():
+        raise _unknown_study(tracking_uri, study_name, [])
+    create_store(tracking_uri)
+    return open_client(tracking_uri)
+
+
+def _unknown_study(tracking_uri: str, study_name: str, studies: Sequence[str]) -> RequestError:
+    hint = nearest(study_name, studies) or f"Run it first: `adaptertune run {study_name}`."
+    return RequestError("study", study_name, f"{without_password(tracking_uri)} has no results of this study", hint)
+
+
+def _result_of(client: MlflowClient, run: Run) -> TrialResult:
+    """Return a run's result from its tag, or from the artifact when it was too long for a tag."""
+    text = run.data.tags.get(schema.RESULT)
+    values = json.loads(text) if text else _json_artifact(client, run, schema.RESULT_FILE)
+    result = TrialResult.model_validate(values)
+    return result.model_copy(update={"epochs": [], "first_step_losses": [], "confusion": None})
+
+
+def _json_artifact(client: MlflowClient, run: Run, name: str) -> Any:
+    return json.loads(artifacts.download(client, run.info.run_id, run.info.artifact_uri, name))
+
+
+def _test_reads(trials: Sequence[TrackedTrial]) -> list[dict[str, Any]]:
+    reads = [
+        {
+            "trial_id": trial.result.trial_id,
+            "seed": trial.result.spec["seed"],
+            "read_at": trial.result.test_read_at,
+            "selected_epoch": trial.result.selected_epoch,
+            "run_id": trial.run_id,
+        }
+        for trial in trials
+        if trial.result.test_read_at is not None
+    ]
+    return sorted(reads, key=lambda read: read["read_at"])
+
+
+def _curve(client: MlflowClient, run_id: str) -> list[EpochRecord]:
+    by_epoch: dict[int, dict[str, float]] = defaultdict(dict)
+    for field, metric in schema.EPOCH_METRICS.items():
+        for point in client.get_metric_history(run_id, metric):
+            by_epoch[point.step][field] = point.value
+    return [EpochRecord(**{"train_loss": None, "epoch": epoch} | by_epoch[epoch]) for epoch in sorted(by_epoch)]

@@ -1,0 +1,102 @@
+"""How the runs of a study are found again: by tags, in one paged search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmark.errors import RequestError
+from benchmark.result import TrialStatus
+from benchmark.tracking.schema import DELIVERED, KIND, STATUS, STUDY_KIND, TRIAL_ID, TRIAL_KIND, experiment_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+RUNS_PER_PAGE = 1000
+
+
+@dataclass
+class TrialRun:
+    """What the tracker remembers of a trial's run.
+
+    Attributes:
+        run_id: The run.
+        run_status: MLflow's status.
+        delivered: The digest of the result that is stored whole; none while something is missing.
+        trial_status: The stored result's status; none before there is one.
+        described: Whether the parameters are stored.
+        epochs: The epochs already in the metric history; none before the first look.
+    """
+
+    run_id: str
+    run_status: str
+    delivered: str | None = None
+    trial_status: TrialStatus | None = None
+    described: bool = False
+    epochs: set[int] | None = None
+
+
+def find_experiment(client: MlflowClient, study_name: str) -> Experiment | None:
+    """Return a study's experiment.
+
+    Raises:
+        RequestError: Somebody deleted it in MLflow, which keeps the name occupied.
+    """
+    experiment = client.get_experiment_by_name(experiment_name(study_name))
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise RequestError(
+            "name",
+            study_name,
+            "this study's experiment has been deleted in MLflow",
+            f"Bring it back with `mlflow experiments restore --experiment-id {experiment.experiment_id}`, or name the "
+            "study anew.",
+        )
+    return experiment
+
+
+def all_runs(client: MlflowClient, experiment_id: str, filter_string: str = "") -> Iterator[Run]:
+    """Yield an experiment's runs, oldest first."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string,
+            max_results=RUNS_PER_PAGE,
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def find_study_run(client: MlflowClient, experiment_id: str) -> Run | None:
+    """Return a study's parent run, the oldest should there be several."""
+    return next(all_runs(client, experiment_id, f"tags.`{KIND}` = '{STUDY_KIND}'"), None)
+
+
+def is_trial(run: Run) -> bool:
+    """Return whether a run is a trial's."""
+    return run.data.tags.get(KIND) == TRIAL_KIND and TRIAL_ID in run.data.tags
+
+
+def one_run_per_trial(runs: Sequence[Run]) -> dict[str, Run]:
+    """Return each trial's run.
+
+    A request that a server carried out but whose answer was lost is repeated by the client, so that a trial may have
+    two runs: the delivered one counts, else the older.
+    """
+    chosen: dict[str, Run] = {}
+    for run in sorted(filter(is_trial, runs), key=lambda run: (DELIVERED not in run.data.tags, run.info.start_time)):
+        chosen.setdefault(run.data.tags[TRIAL_ID], run)
+    return chosen
+
+
+def remembered(run: Run) -> TrialRun:
+    """Return what the tracker remembers of a run that was there before."""
+    tags = run.data.tags
+    trial_status = TrialStatus(tags[STATUS]) if STATUS in tags else None
+    return TrialRun(run.info.run_id, run.info.status, tags.get(DELIVERED), trial_status, bool(run.data.params))
