@@ -32,6 +32,8 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANELS_PER_ROW = 3
+LONGEST_LINE = 32
+"""Characters of a heading that fit a panel."""
 
 SETTINGS: dict[str, object] = {
     "axes.edgecolor": INK,
@@ -111,7 +113,7 @@ def panels(num_panels: int, num_rows_each: int = 1, height: float = 2.7) -> tupl
     """Return a figure with its axes as [row of a panel][panel]; at most `PANELS_PER_ROW` panels side by side."""
     from matplotlib.figure import Figure
 
-    num_columns = min(num_panels, PANELS_PER_ROW)
+    num_columns = 2 if num_panels == 4 else min(num_panels, PANELS_PER_ROW)
     num_bands = -(-num_panels // num_columns)
     width = {1: 5.0, 2: 7.6}.get(num_columns, 9.6)
     figure = Figure(figsize=(width, height * num_rows_each * num_bands), layout="constrained")
@@ -164,6 +166,13 @@ def inline_svg(svg: str, name: str, alternative: str) -> str:
 
 def _role(name: str, width: float) -> str:
     return f'class="drawing" role="img" data-name="{name}" style="width:{width * 4 / 3:.0f}px"'
+
+
+def panel_title(label: str, backbone: str, dataset: str) -> str:
+    """Return a panel's heading; a long backbone name is broken before its pretrained tag, so that it is not cut."""
+    if len(backbone) > LONGEST_LINE:
+        backbone = backbone.replace(".", "\n.", 1)
+    return "\n".join(part for part in (label, backbone, dataset) if part)
 
 
 def colour_of(position: int) -> str:
