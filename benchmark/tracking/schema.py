@@ -166,7 +166,7 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 
 def table_view() -> str:
-    """Return how MLflow's pages show a study's table: its columns, best test accuracy first.
+    """Return how MLflow's pages show a study: telling columns, best test accuracy first, curves above the costs.
 
     MLflow keeps such a view as an experiment's tag and takes it up when the address names it (`store.study_page`).
     """
@@ -180,6 +180,12 @@ def table_view() -> str:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "selectedColumns": TABLE_COLUMNS,
+            "isAccordionReordered": True,
+            "compareRunCharts": [],
+            "compareRunSections": [
+                {"uuid": "curves", "name": "Model metrics", "display": True, "isReordered": False},
+                {"uuid": "usage", "name": "usage", "display": False, "isReordered": False},
+            ],
         }
     )
 
