@@ -10,7 +10,16 @@ import numpy as np
 from benchmark.result import EpochRecord
 from reports.analysis import Analysis
 from reports.conditions import Condition
-from reports.figures.drawing import MARKERS, PANELS_PER_ROW, Drawing, colour_of, panels, render, report_style
+from reports.figures.drawing import (
+    MARKERS,
+    PANELS_PER_ROW,
+    Drawing,
+    colour_of,
+    panel_title,
+    panels,
+    render,
+    report_style,
+)
 from reports.formatting import ABSENT, percent
 from reports.result_tables import PLACE, place_cells, shown
 from reports.tables import Cell, Column, Table
@@ -73,7 +82,7 @@ def _panel(analysis: Analysis, top: Axes, bottom: Axes, group: Sequence[Conditio
         for axes, field, scale in ((top, "validation_top1", 100.0), (bottom, "feature_drift", 1.0)):
             _curve(axes, early_values(analysis, condition, field), scale, position, str(condition.option("init")))
     top.set(ylabel="validation top-1, %")
-    top.set_title(f"{group[0].method}\n{group[0].setting.name}")
+    top.set_title(panel_title(group[0].method, group[0].setting.backbone, group[0].setting.dataset))
     top.legend(title=None, loc="lower right")
     bottom.set(xlabel="epoch", ylabel="feature drift")
     bottom.set_ylim(bottom=min(0.0, bottom.get_ylim()[0]))

@@ -15,12 +15,13 @@ from reports.figures.drawing import (
     PAPER,
     Drawing,
     as_percent,
+    panel_title,
     panels,
     render,
     report_style,
 )
 from reports.formatting import percent
-from reports.rank import RankCurve, recommendation
+from reports.rank import RankCurve
 from reports.result_tables import points_table, shown
 from reports.statistics import estimate
 
@@ -55,11 +56,6 @@ def draw_rank(analysis: Analysis) -> Drawing:
     )
 
 
-def rank_sentences(analysis: Analysis) -> list[str]:
-    """Return the recommendation of every rank curve."""
-    return [recommendation(curve) for curve in analysis.rank_curves]
-
-
 def _rank_panel(axes: Axes, curve: RankCurve) -> None:
     axes.set_xscale("log", base=2)
     for shift, (split, colour, marker) in zip((1 / 1.03, 1.03), SPLITS, strict=True):
@@ -80,7 +76,8 @@ def _rank_panel(axes: Axes, curve: RankCurve) -> None:
     axes.set_xticks(ranks, [str(rank) for rank in ranks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set(xlabel="rank", ylabel="top-1, %")
-    axes.set_title(f"{curve.label}\n{curve.conditions[0].setting.name}")
+    setting = curve.conditions[0].setting
+    axes.set_title(panel_title(curve.label, setting.backbone, setting.dataset))
 
 
 def _series(
@@ -109,7 +106,7 @@ def draw_option(families: Sequence[Sequence[Condition]], option: str, title: str
     groups = [group for group in families if any(condition.completed for condition in group)]
     if not groups:
         return Drawing(option, title, left_out=f"no two completed conditions differ in {option} alone")
-    height = 1.1 + 0.42 * max(len(group) for group in groups)
+    height = 1.25 + 0.42 * max(len(group) for group in groups)
     with report_style():
         figure, ((*axes,),) = panels(len(groups), height=height)
         for panel, group in zip(axes, groups, strict=True):
@@ -140,7 +137,7 @@ def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
     axes.set_ylim(-0.6, len(group) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="top-1, %")
-    axes.set_title(f"{group[0].method}\n{group[0].setting.name}")
+    axes.set_title(panel_title(group[0].method, group[0].setting.backbone, group[0].setting.dataset))
 
 
 def _spoken(group: Sequence[Condition], option: str) -> str:
