@@ -170,6 +170,15 @@ class Rank:
             if close is not None:
                 close()
             gc.collect()
+            self._empty_device_cache()
+
+    @staticmethod
+    def _empty_device_cache() -> None:
+        # After a trial that ran out of memory the next one shall find all of it.
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def _load_steps(self) -> Callable[..., Iterator[Any]]:
         module_name, _, function_name = self._program.steps.partition(":")

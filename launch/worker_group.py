@@ -218,12 +218,11 @@ class WorkerGroup:
         return [answers[reference] for reference in references]
 
     def _may_go_on(self, answers: dict[Any, Any]) -> bool:
-        """Whether the processes are whole after a failure: all of them said the same, and none left a collective."""
+        """Whether the processes are whole after a failure, and no one was left alone in a collective."""
         if not all(isinstance(answer, RankStep) for answer in answers.values()):
             return False
         statuses = {failure.status if (failure := _failure_in(answer)) else None for answer in answers.values()}
-        alone = self._shape.num_workers == 1
-        return statuses == {TrialStatus.DIVERGED} or (alone and statuses == {TrialStatus.FAILED})
+        return statuses == {TrialStatus.DIVERGED} or self._shape.num_workers == 1
 
     def _fail(self, failures: list[RankFailure], may_go_on: bool) -> None:
         if not may_go_on:

@@ -41,25 +41,37 @@ class Slot:
         self._trial_id = ""
         self._assignment: Assignment | None = None
         self._taken_at_seconds = 0.0
+        self._is_untouched = False
         self._num_retries = 0
         self._failure: RankFailure | None = None
         self._unwritten: list[Any] = []
 
     def take(self, trial_id: str, taken_at_seconds: float) -> None:
-        """Take up a trial.
+        """Take up a trial; it begins with its first step.
+
+        Not before, since Tune may start a slot for a trial, give that trial to another slot that has become free
+        meanwhile, and then hand this slot the next one.
 
         Args:
             trial_id: Which one.
             taken_at_seconds: When it got the slot, Unix time; its wall time counts from there.
         """
+        if not self._is_untouched:
+            self._taken_at_seconds = taken_at_seconds
         self._trial_id = trial_id
-        self._taken_at_seconds = taken_at_seconds
+        self._is_untouched = True
         self._num_retries = 0
         self._failure = None
-        self._guarded(self._begin)
 
     def step(self) -> SlotStep:
-        """Run the trial up to its next report. Never raises for what happens inside a trial."""
+        """Run the trial up to its next report. Never raises for what happens inside a trial.
+
+        Raises:
+            SourceMismatchError: A rank imports other sources than the driver.
+        """
+        if self._is_untouched:
+            self._is_untouched = False
+            self._guarded(self._begin)
         step = None
         while step is None and self._failure is None:
             step = self._guarded(self._group.advance)

@@ -10,7 +10,7 @@ from ray import tune
 
 from benchmark.errors import SourceMismatchError
 from launch.ranks import TrialProgram
-from launch.staging import Sources, check_sources, imported_sources
+from launch.staging import Sources
 from launch.worker_group import GroupShape, WorkerGroup
 from tuning.slot import Slot
 
@@ -50,23 +50,22 @@ class SlotTrainable(tune.Trainable):
         import ray
 
         settings: SlotSettings = config["settings"]
-        self._refusal: str | None = None
         group = WorkerGroup(settings.shape, settings.program, settings.sources, ray.util.get_current_placement_group())
         self._slot = Slot(group, settings.recorder)
-        taken_at_seconds = max(settings.started_at_seconds, process_started_at_seconds())
-        self._guarded_take(config[TRIAL_ID], taken_at_seconds, settings.sources)
+        self._slot.take(config[TRIAL_ID], max(settings.started_at_seconds, process_started_at_seconds()))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial into the warm slot."""
         self.config = new_config
-        self._guarded_take(new_config[TRIAL_ID], time.time(), None)
+        self._slot.take(new_config[TRIAL_ID], time.time())
         return True
 
     def step(self) -> dict[str, Any]:
         """Run one epoch, or the end of the trial."""
-        if self._refusal is not None:
-            return {REFUSAL: self._refusal, "done": True}
-        step = self._slot.step()
+        try:
+            step = self._slot.step()
+        except SourceMismatchError as error:
+            return {REFUSAL: str(error), "done": True}
         if step.record is not None:
             scores = {"epoch": step.record.epoch, "validation_top1": step.record.validation_top1}
             return {RECORD: step.record.model_dump_json(), **scores}
@@ -76,14 +75,6 @@ class SlotTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """End the ranks with the slot."""
         self._slot.end()
-
-    def _guarded_take(self, trial_id: str, taken_at_seconds: float, driver: Sources | None) -> None:
-        try:
-            if driver is not None:
-                check_sources(driver, imported_sources())
-            self._slot.take(trial_id, taken_at_seconds)
-        except SourceMismatchError as error:
-            self._refusal = str(error)
 
 
 def process_started_at_seconds() -> float:

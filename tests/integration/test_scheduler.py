@@ -1,0 +1,202 @@
+"""Whole runs over real Ray, with trials that do not train (`programs/fake_trial.py`)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.errors import MissingError, SourceMismatchError
+from benchmark.launch_plan import plan_launch
+from benchmark.result import EpochRecord, TrialStatus
+from launch import cluster
+from launch.ranks import TrialProgram
+from launch.resources import TrialResources
+from launch.staging import Sources
+from tests.trials import make_spec
+from tuning import scheduler
+from tuning.ledger import Ledger
+from tuning.scheduled_trial import ScheduledTrial
+from tuning.scheduler import run_trials
+
+PROGRAM = TrialProgram("fake_trial:trial_steps", adopt=False)
+PROGRAMS_FOLDER = str(Path(__file__).parent / "programs")
+
+
+class Listener:
+    """Keeps what the driver is told."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.epochs: dict[str, list[int]] = {}
+        self.ended: dict[str, TrialStatus] = {}
+
+    def on_trial_started(self, trial_id: str) -> None:
+        self.started.append(trial_id)
+
+    def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
+        self.epochs.setdefault(trial_id, []).append(record.epoch)
+
+    def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
+        self.ended[trial_id] = status
+
+
+def shared_memory_files() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def own_children() -> list[str]:
+    children = psutil.Process().children(recursive=True)
+    return [child.name() for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def decoy_folder(tmp_path_factory) -> Path:
+    """A folder whose own packages have the names of the suite's."""
+    folder = tmp_path_factory.mktemp("user")
+    for name in ("benchmark", "reports", "tests"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise ImportError('a decoy was imported')\n")
+    (folder / "launch.py").write_text("raise ImportError('a decoy was imported')\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def connected(decoy_folder):
+    """One cluster for the whole module, started from a folder full of decoys; at the end nothing of it is left."""
+    shared_memory, home = shared_memory_files(), set(Path.home().iterdir())
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(decoy_folder):
+        patch.setenv("PYTHONPATH", PROGRAMS_FOLDER)
+        with cluster.connect("local", num_cpus=2) as connection:
+            folder = Path(connection.sources.folder).parent
+            assert folder.exists()
+            yield connection
+    assert not folder.exists()
+    assert shared_memory_files() <= shared_memory
+    assert set(Path.home().iterdir()) <= home
+    assert own_children() == []
+
+
+@pytest.fixture
+def shared_cluster(connected, monkeypatch):
+    """Lets `run_trials` use the module's cluster instead of starting its own."""
+
+    @contextlib.contextmanager
+    def already_connected(address, num_cpus=None):
+        yield connected
+
+    monkeypatch.setattr(scheduler, "connect", already_connected)
+    return connected
+
+
+def run(trials: list[ScheduledTrial], ledger: Ledger, listener: Listener | None = None, **options):
+    return run_trials(trials, "local", ledger, listener or Listener(), study="demo", program=PROGRAM, **options)
+
+
+def alone(seed: int, **options) -> ScheduledTrial:
+    return ScheduledTrial(make_spec(seed, **options), plan_launch(4))
+
+
+def in_pairs(seed: int, **options) -> ScheduledTrial:
+    return ScheduledTrial(make_spec(seed, **options), plan_launch(4, num_workers=2))
+
+
+def result_of(ledger: Ledger, trial: ScheduledTrial):
+    result = ledger.result(trial.spec.trial_id)
+    assert result is not None
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run of trials of which some fail."""
+
+    trials: list[ScheduledTrial]
+    ledger: Ledger
+    listener: Listener
+    statuses: dict[str, TrialStatus]
+
+
+KINDS = ["none", "raise", "none", "memory", "diverge", "none"]
+STATUSES = ["COMPLETED", "FAILED", "COMPLETED", "OUT_OF_MEMORY", "DIVERGED", "COMPLETED"]
+
+
+@pytest.fixture(scope="module")
+def mixed_run(connected, tmp_path_factory):
+    trials = [alone(seed, kind=kind) for seed, kind in enumerate(KINDS)]
+    ledger, listener = Ledger(tmp_path_factory.mktemp("output")), Listener()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "connect", lambda *_: contextlib.nullcontext(connected))
+        return FinishedRun(trials, ledger, listener, run(trials, ledger, listener))
+
+
+def test_failing_trials_are_stored_and_the_others_complete(mixed_run):
+    trials, ledger = mixed_run.trials, mixed_run.ledger
+    assert [mixed_run.statuses[trial.spec.trial_id] for trial in trials] == STATUSES
+    assert [result_of(ledger, trial).status for trial in trials] == STATUSES
+    assert mixed_run.listener.ended == mixed_run.statuses
+    assert result_of(ledger, trials[1]).reason == "ValueError: no such block"
+    assert [record.epoch for record in result_of(ledger, trials[1]).epochs] == [0]
+    assert mixed_run.listener.epochs[trials[0].spec.trial_id] == [0, 1, 2]
+
+
+def test_outcome_holds_files_and_wall_time_when_trial_completes(mixed_run):
+    outcome = mixed_run.ledger.outcome(mixed_run.trials[0].spec.trial_id)
+    assert (outcome.predictions, outcome.checkpoint) == (b"predictions", b"adapter")
+    assert outcome.result.cost.wall_seconds > 0
+
+
+def test_staged_sources_run_on_the_workers_when_the_users_folder_holds_decoys(mixed_run, connected):
+    imported_from = result_of(mixed_run.ledger, mixed_run.trials[0]).reason.split()[0]
+    assert imported_from == f"{connected.sources.folder}/benchmark/__init__.py"
+
+
+def test_only_unfinished_trials_run_when_the_study_is_run_again(mixed_run, shared_cluster):
+    listener = Listener()
+    run(mixed_run.trials, mixed_run.ledger, listener)
+    expected = [mixed_run.trials[index].spec.trial_id for index in (1, 3)]
+    assert sorted(listener.started) == sorted(expected)
+
+
+def test_trial_goes_on_from_its_last_epoch_when_a_rank_is_killed(shared_cluster, tmp_path):
+    trial = in_pairs(0, epochs=3, kind="die_once", rank=1, marker=str(tmp_path / "died"))
+    ledger, listener = Ledger(tmp_path), Listener()
+    assert run([trial], ledger, listener) == {trial.spec.trial_id: TrialStatus.COMPLETED}
+    assert listener.epochs[trial.spec.trial_id] == [0, 1, 2, 3]
+    process_ids = result_of(ledger, trial).reason.split("[")[1].strip("]").split(", ")
+    # Epoch 0 ran in the group that was lost, the others in the one that followed.
+    assert [process_id == process_ids[0] for process_id in process_ids] == [True, False, False, False]
+
+
+def test_trial_is_lost_when_its_rank_dies_every_time(shared_cluster, tmp_path):
+    trial, ledger = alone(0, kind="die"), Ledger(tmp_path)
+    assert run([trial], ledger) == {trial.spec.trial_id: TrialStatus.NODE_LOST}
+    assert "after 2 retries" in result_of(ledger, trial).reason
+    assert ledger.resume_checkpoint(trial.spec.trial_id) is not None
+
+
+def test_trial_is_left_interrupted_when_asked_to_stop(shared_cluster, tmp_path):
+    trial, ledger, listener = alone(0, epochs=30, seconds=0.05), Ledger(tmp_path), Listener()
+    assert run([trial], ledger, listener, should_stop=lambda: bool(listener.epochs)) == {}
+    assert ledger.entries([trial.spec.trial_id])[trial.spec.trial_id].state == "interrupted"
+    assert ledger.resume_checkpoint(trial.spec.trial_id) is not None
+
+
+def test_placement_is_refused_when_it_can_never_fit(shared_cluster, tmp_path):
+    trial = ScheduledTrial(make_spec(), plan_launch(4, num_workers=4), TrialResources(1, 0, "STRICT_SPREAD"))
+    with pytest.raises(MissingError, match="4 nodes with 1 CPU each; the cluster has 1 node, 2 CPUs"):
+        run([trial], Ledger(tmp_path))
+
+
+def test_run_is_refused_when_the_workers_sources_differ(shared_cluster, tmp_path, monkeypatch):
+    other = dataclasses.replace(shared_cluster, sources=Sources("0" * 64, "/elsewhere"))
+    monkeypatch.setattr(scheduler, "connect", lambda *_: contextlib.nullcontext(other))
+    trial, ledger = alone(0), Ledger(tmp_path)
+    with pytest.raises(SourceMismatchError, match=f"/elsewhere.*{shared_cluster.sources.folder}"):
+        run([trial], ledger)
+    assert ledger.result(trial.spec.trial_id) is None
+    assert os.environ.get("TUNE_GLOBAL_CHECKPOINT_S") is None
