@@ -18,11 +18,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError
 from launch.resources import Node
 from launch.staging import Sources, stage_sources
+
+if TYPE_CHECKING:
+    import psutil
 
 _PREFIX = "adaptertune-"
 _OWNER_FILE = "owner.json"
@@ -52,12 +55,14 @@ class Cluster:
         nodes: The living nodes and what they offer.
         driver_node_id: The node this process runs on.
         sources: The staged sources, which every worker's must equal.
+        folder: This run's temporary folder, on the driver's node.
     """
 
     address: str
     nodes: tuple[Node, ...]
     driver_node_id: str
     sources: Sources
+    folder: Path
 
 
 @contextlib.contextmanager
@@ -78,17 +83,18 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
         sources = stage_sources(folder / "code")
         try:
             _initialise(address, num_cpus, folder)
-            yield _describe(address, sources)
+            yield _describe(address, sources, folder)
         finally:
             _disconnect(folder)
 
 
 def remove_leftovers() -> None:
-    """Remove the temporary folders whose processes are gone: those of runs that were killed."""
+    """Remove what runs left that were killed: their temporary folders, and Ray's agents in them."""
     for owner_file in _temporary_root().glob(f"{_PREFIX}*/{_OWNER_FILE}"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             owner = json.loads(owner_file.read_text())
             if not _is_running(int(owner["pid"]), float(owner["started_at_seconds"])):
+                _end_processes_of(owner_file.parent, timeout_seconds=0)
                 shutil.rmtree(owner_file.parent, ignore_errors=True)
 
 
@@ -150,32 +156,42 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error} {hint}") from error
 
 
-def _describe(address: str, sources: Sources) -> Cluster:
+def _describe(address: str, sources: Sources, folder: Path) -> Cluster:
     import ray
 
-    return Cluster(address, living_nodes(), ray.get_runtime_context().get_node_id(), sources)
+    return Cluster(address, living_nodes(), ray.get_runtime_context().get_node_id(), sources, folder)
 
 
 def _disconnect(folder: Path) -> None:
     import ray
 
     ray.shutdown()
-    _await_exit(folder)
+    _end_processes_of(folder)
 
 
-def _await_exit(folder: Path) -> None:
-    # `ray.shutdown` returns while workers are still on their way out, and they would write into the folder again.
+def _end_processes_of(folder: Path, timeout_seconds: float = _NODE_EXIT_TIMEOUT_SECONDS) -> None:
+    """Wait for the processes that were started from the folder, and end those that stay.
+
+    `ray.shutdown` returns while workers are still on their way out, and they would write into the folder again. After a
+    killed driver Ray's agents even stay for good.
+    """
     import psutil
 
-    mine = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in argument for argument in process.info["cmdline"] or ()):
-            mine.append(process)
-    _, alive = psutil.wait_procs(mine, timeout=_NODE_EXIT_TIMEOUT_SECONDS)
+    _, alive = psutil.wait_procs(list(_processes_of(folder)), timeout=timeout_seconds)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=_NODE_EXIT_TIMEOUT_SECONDS)
+
+
+def _processes_of(folder: Path) -> Iterator[psutil.Process]:
+    # Ray's processes change their titles, but not the folder that they were started in.
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.cwd() and folder in Path(process.cwd()).parents:
+                yield process
 
 
 @contextlib.contextmanager

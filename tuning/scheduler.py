@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import RequestError, SourceMismatchError
-from benchmark.launch_plan import LaunchPlan
 from benchmark.result import TrialStatus
-from benchmark.spec import TrialSpec
 from launch.cluster import Cluster, connect
 from launch.ranks import TrialProgram
-from launch.resources import TrialResources, check_feasible
+from launch.resources import check_feasible
 from launch.worker_group import GroupShape
 from tuning.ledger import Ledger
 from tuning.recorder import record_failure, start_recorder
+from tuning.scheduled_trial import ScheduledTrial
 
 if TYPE_CHECKING:
     from tuning.trainable import SlotSettings
     from tuning.tune_run import DriverSide, Observer
-
-
-@dataclass(frozen=True)
-class ScheduledTrial:
-    """A trial and how it is to be spread.
-
-    Attributes:
-        spec: What may change its score.
-        plan: What must not.
-        resources: What each of its workers occupies.
-    """
-
-    spec: TrialSpec
-    plan: LaunchPlan
-    resources: TrialResources = field(default_factory=TrialResources)
-
-    @property
-    def shape(self) -> GroupShape:
-        """What it needs of a worker group: trials of one shape share slots."""
-        return GroupShape(self.plan.num_workers, self.resources, self.plan.device, self.plan.threads_per_worker)
 
 
 def run_trials(
@@ -121,7 +99,13 @@ class _Run:
             return {}
         driver_side = DriverSide(self._observer, self._should_stop)
         trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
-        run_tune(list(trials), self._settings(group[0].shape, trials), driver_side, self._trial_scheduler)
+        run_tune(
+            list(trials),
+            self._settings(group[0].shape, trials),
+            driver_side,
+            self._cluster.folder / "tune",
+            self._trial_scheduler,
+        )
         if driver_side.refusal is not None:
             raise SourceMismatchError(driver_side.refusal)
         return driver_side.statuses | self._record_the_rest(driver_side, trials)

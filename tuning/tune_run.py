@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
@@ -60,6 +60,10 @@ class DriverSide(Callback, Stopper):
         self._started: set[str] = set()
         self._is_stopping = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the observer out of the copy of itself that the Tuner saves: it holds locks, and is never restored."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune: an actor has taken the trial."""
         trial_id = trial.config[TRIAL_ID]
@@ -104,6 +108,7 @@ def run_tune(
     trial_ids: Sequence[str],
     settings: SlotSettings,
     driver_side: DriverSide,
+    folder: Path,
     trial_scheduler: Any = None,
     max_slot_failures: int = 2,
 ) -> None:
@@ -113,10 +118,11 @@ def run_tune(
         trial_ids: Which ones, in this order.
         settings: What their slots share.
         driver_side: Who listens.
+        folder: Where Tune may keep its files; they go with it.
         trial_scheduler: Ray's, to give up trials of a search early; none runs each to its end.
         max_slot_failures: How often a trial whose slot was lost is begun again.
     """
-    with _quiet(), tempfile.TemporaryDirectory(prefix="adaptertune-tune-") as folder:
+    with _quiet():
         tuner = tune.Tuner(
             tune.with_resources(SlotTrainable, _placement(settings)),
             param_space={TRIAL_ID: tune.grid_search(list(trial_ids)), "settings": settings},
@@ -129,7 +135,7 @@ def run_tune(
             ),
             run_config=tune.RunConfig(
                 name="study",
-                storage_path=folder,
+                storage_path=str(folder),
                 verbose=0,
                 stop=driver_side,
                 callbacks=[driver_side],
