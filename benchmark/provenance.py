@@ -46,10 +46,12 @@ def git_state() -> tuple[str | None, bool | None]:
     """Return the sources' commit and whether they differ from it; none where they are not a git checkout."""
     carried = os.environ.get(GIT_VARIABLE)
     if carried is not None:
-        commit, _, dirty = carried.partition("+")
-        return (commit or None, bool(dirty) if commit else None)
-    directory = Path(__file__).resolve().parent
-    commit = _git(directory, "rev-parse", "HEAD")
+        carried_commit, _, dirty = carried.partition("+")
+        return (carried_commit, bool(dirty)) if carried_commit else (None, None)
+    source = Path(__file__).resolve()
+    directory = source.parent
+    is_tracked = _git(directory, "ls-files", "--error-unmatch", source.name) is not None
+    commit = _git(directory, "rev-parse", "HEAD") if is_tracked else None
     if commit is None:
         return None, None
     changes = _git(directory, "status", "--porcelain", "--untracked-files=no", ".", "../launch", "../tuning")

@@ -20,6 +20,7 @@ from benchmark.spec import Frozen, TrialSpec
 from benchmark.tracking import PlannedTrial
 from launch.resources import PlacementStrategy, TrialResources
 from reports.claims import ClaimSpec, check_claims
+from tuning.scheduled_trial import ScheduledTrial
 
 
 class WorkersSpec(Frozen):
@@ -89,20 +90,11 @@ class StudySpec(Frozen):
 
 
 @dataclass(frozen=True)
-class StudyTrial:
-    """One cell of a study under one seed: what runs, how it is spread, and what it occupies."""
-
-    spec: TrialSpec
-    plan: LaunchPlan
-    resources: TrialResources
-
-
-@dataclass(frozen=True)
 class Study:
     """A checked study with all of its trials, each once."""
 
     spec: StudySpec
-    trials: tuple[StudyTrial, ...]
+    trials: tuple[ScheduledTrial, ...]
 
     @property
     def planned(self) -> list[PlannedTrial]:
@@ -142,14 +134,14 @@ def expand(spec: StudySpec) -> Study:
     Raises:
         RequestError: A cell or a claim is refused.
     """
-    trials: dict[str, StudyTrial] = {}
+    trials: dict[str, ScheduledTrial] = {}
     for condition in _conditions(spec):
         resources = spec.resources.for_method(condition.method.name)
         plan = _launch_plan(condition, resources)
         occupied = TrialResources(resources.cpus_per_worker, resources.gpus_per_worker, resources.placement_strategy)
         for seed in spec.seed:
             trial = condition.model_copy(update={"seed": seed})
-            trials.setdefault(trial.trial_id, StudyTrial(trial, plan, occupied))
+            trials.setdefault(trial.trial_id, ScheduledTrial(trial, plan, occupied))
     study = Study(spec, tuple(trials.values()))
     problems = check_claims(spec.claims, study.planned)
     if problems:

@@ -10,6 +10,7 @@ from benchmark.errors import MissingError
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
+    from torch import Tensor
 
 NUM_HEADS = 4
 MLP_RATIO = 2.0
@@ -18,9 +19,9 @@ _INFO = BackboneInfo(
     name="vit_nano",
     width=64,
     depth=6,
-    patch_size_pixels=4,
-    image_size_pixels=16,
-    num_parameters=205_248,
+    patch_size_pixels=6,
+    image_size_pixels=18,
+    num_parameters=208_640,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     interpolation="bicubic",
@@ -65,7 +66,7 @@ def build(info: BackboneInfo, weights: str, image_size_pixels: int, seed: int) -
     return model
 
 
-def _read_bundled_weights() -> dict:  # type: ignore[type-arg]
+def _read_bundled_weights() -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     resource = files(__package__) / "weights" / "vit_nano.safetensors"

@@ -26,7 +26,7 @@ def test_placement_names_its_blocks_when_the_depth_is_six(placement: str, blocks
 
 @pytest.mark.parametrize("placement", ["every:7", "first:7", "last:9", "blocks:6", "blocks:2-6", "blocks:4-2"])
 def test_placement_is_refused_when_outside_the_depth(placement: str) -> None:
-    with pytest.raises(ValueError, match="blocks|backwards"):
+    with pytest.raises(ValueError, match=r"blocks|backwards"):
         blocks_of(placement, depth=6)
 
 

@@ -1,0 +1,112 @@
+"""What a trial will take, counted on the model itself before anything trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.datasets.contract import find_dataset
+from benchmark.launch_plan import LaunchPlan
+from benchmark.spec import TrialSpec
+from benchmark.training.loop import count_steps_per_epoch
+from benchmark.training.model import AdaptedClassifier, assemble
+
+BYTES_PER_PARAMETER = 4
+NUM_ADAM_MOMENTS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A trial's size and work.
+
+    Attributes:
+        num_trainable_parameters: Adaptation and head.
+        num_total_parameters: With the frozen backbone.
+        forward_flops_per_image: Floating-point operations, a multiply-add counted as two.
+        training_flops_per_image: Forward and backward.
+        total_flops: Of the whole trial: training, and evaluation after each epoch and at the end.
+        memory_bytes: One rank's weights, gradients, optimiser state and saved activations.
+        activation_bytes: The saved activations' part of it, for one micro-batch.
+    """
+
+    num_trainable_parameters: int
+    num_total_parameters: int
+    forward_flops_per_image: int
+    training_flops_per_image: int
+    total_flops: int
+    memory_bytes: int
+    activation_bytes: int
+
+
+def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
+    """Count a trial's parameters, operations and memory on one image through the real model."""
+    info = find_dataset(spec.dataset.name).info
+    model = assemble(spec, len(info.class_names))
+    size = spec.backbone.image_size_pixels
+    pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
+    forward_flops = _counted(lambda: _forward_only(model, pixels))
+    training_flops = _counted(lambda: functional.cross_entropy(model(pixels), labels).backward())
+    activation_bytes = _saved_bytes(model, pixels, labels) * plan.micro_batch_images
+    num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
+    num_total = sum(parameter.numel() for parameter in model.parameters())
+    trained = count_steps_per_epoch(info.num_images["train"], plan.global_batch_images) * plan.global_batch_images
+    evaluated = (spec.training.epochs + 2) * info.num_images["validation"] + info.num_images["test"]
+    return Estimate(
+        num_trainable_parameters=num_trainable,
+        num_total_parameters=num_total,
+        forward_flops_per_image=forward_flops,
+        training_flops_per_image=training_flops,
+        total_flops=spec.training.epochs * trained * training_flops + evaluated * forward_flops,
+        memory_bytes=BYTES_PER_PARAMETER * (num_total + (1 + NUM_ADAM_MOMENTS) * num_trainable) + activation_bytes,
+        activation_bytes=activation_bytes,
+    )
+
+
+def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> float:
+    """Return this device's rate of fp32 matrix products with one thread, measured now."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    matrix = torch.ones(size, size)
+    matrix @ matrix
+    num_products, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        matrix @ matrix
+        num_products += 1
+    torch.set_num_threads(threads)
+    return num_products * 2 * size**3 / elapsed
+
+
+@torch.no_grad()
+def _forward_only(model: AdaptedClassifier, pixels: Tensor) -> None:
+    model(pixels)
+
+
+def _counted(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def _saved_bytes(model: AdaptedClassifier, pixels: Tensor, labels: Tensor) -> int:
+    """Return the bytes that autograd keeps for the backward pass, parameters and repeated storages left out."""
+    kept = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    num_bytes = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal num_bytes
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in kept:
+            kept.add(storage.data_ptr())
+            num_bytes += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = functional.cross_entropy(model(pixels), labels)
+    del loss
+    return num_bytes

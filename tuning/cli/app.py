@@ -1,0 +1,67 @@
+"""The commands, and the one place that turns an error into a message and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+import typer
+from rich.logging import RichHandler
+
+from benchmark.errors import AdapterTuneError, RequestError
+from tuning.cli import catalogue, checks, plan, pretraining, results, running, single
+from tuning.cli.output import errors
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="adaptertune",
+    help="Benchmark the adaptation of frozen Vision Transformers: studies of many seeds on Ray, DeepSpeed and MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
+app.command("run", epilog=running.EXAMPLE)(running.run)
+app.command("status", epilog=results.STATUS_EXAMPLE)(results.status)
+app.command("report", epilog=results.REPORT_EXAMPLE)(results.report)
+app.command("train", epilog=single.EXAMPLE)(single.train)
+app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
+app.command("pretrain", epilog=pretraining.EXAMPLE)(pretraining.pretrain)
+app.command("ui", epilog=results.UI_EXAMPLE)(results.ui)
+app.command("doctor", epilog=checks.EXAMPLE)(checks.doctor)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return the exit status: 0 done, 1 some failed, 2 request wrong, 3 missing, 130 interrupted."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except AdapterTuneError as error:
+        _show(error)
+        return error.exit_status
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("Interrupted. The same command goes on from here.", highlight=False)
+        return INTERRUPTED
+
+
+def _show(error: AdapterTuneError) -> None:
+    problems = error.problems if isinstance(error, RequestError) else (error,)
+    for problem in problems:
+        errors.print(f"[bold red]error[/]: {_escaped(problem)}", highlight=False, soft_wrap=True)
+
+
+def _escaped(problem: object) -> str:
+    from rich.markup import escape
+
+    return escape(str(problem))

@@ -1,0 +1,112 @@
+"""`adaptertune list`: what there is, with sources and licences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from tuning.cli.output import AsJson, console, print_json
+
+EXAMPLE = "Example: adaptertune list methods"
+
+
+def list_members(
+    kind: Annotated[
+        Literal["methods", "backbones", "datasets", "studies"],
+        typer.Argument(metavar="methods|backbones|datasets|studies", help="What to list."),
+    ],
+    as_json: AsJson = False,
+) -> int:
+    """List what there is, with sources and licences."""
+    rows = _LISTERS[kind]()
+    if as_json:
+        print_json({kind: rows})
+        return 0
+    columns = list(rows[0])
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(_as_text(row[column]) for column in columns))
+    console.print(table)
+    return 0
+
+
+def _methods() -> list[dict[str, Any]]:
+    from benchmark.methods.contract import find_method, method_names
+
+    methods = [find_method(name) for name in method_names()]
+    return [
+        {
+            "name": method.name,
+            "title": method.title,
+            "options": list(method.Options.model_fields),
+            "source": method.source,
+            "revision": method.revision,
+        }
+        for method in methods
+    ]
+
+
+def _backbones() -> list[dict[str, Any]]:
+    from benchmark.backbones.contract import backbone_names, find_backbone
+
+    backbones = [find_backbone(name) for name in backbone_names()]
+    return [
+        {
+            "name": info.name,
+            "width": info.width,
+            "depth": info.depth,
+            "patch_size_pixels": info.patch_size_pixels,
+            "image_size_pixels": info.image_size_pixels,
+            "num_parameters": info.num_parameters,
+            "licence": info.licence,
+            "source": info.source,
+        }
+        for info in backbones
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from benchmark.datasets.contract import dataset_names, find_dataset
+
+    datasets = [find_dataset(name) for name in dataset_names()]
+    return [
+        {
+            "name": dataset.info.name,
+            "title": dataset.info.title,
+            "num_classes": len(dataset.info.class_names),
+            "num_images": dict(dataset.info.num_images),
+            "split_sha256": dataset.split_sha256,
+            "licence": dataset.info.licence,
+            "source": dataset.info.source,
+        }
+        for dataset in datasets
+    ]
+
+
+def _studies() -> list[dict[str, Any]]:
+    from tuning.study import load_study, shipped_studies
+
+    studies = {name: load_study(name) for name in shipped_studies()}
+    return [
+        {"name": name, "num_trials": len(study.trials), "question": study.spec.question}
+        for name, study in studies.items()
+    ]
+
+
+_LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "methods": _methods,
+    "backbones": _backbones,
+    "datasets": _datasets,
+    "studies": _studies,
+}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {amount}" for key, amount in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,139 @@
+"""`adaptertune doctor`: checks this machine before a study is started on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tuning.cli.output import DEFAULT_OUTPUT, AsJson, OutputDirectory, TrackingUri, console, print_json
+
+EXAMPLE = "Example: adaptertune doctor"
+
+NEEDED_PACKAGES = ("torch", "torchvision", "timm", "deepspeed", "ray", "mlflow", "pydantic")
+LEAST_FREE_BYTES = 2 * 10**9
+LEAST_MEMORY_BYTES = 6 * 10**9
+LEAST_OPEN_FILES = 1024
+MISSING = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination: what was found, and what to do where it is not enough."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def doctor(output: OutputDirectory = DEFAULT_OUTPUT, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
+    """Check this machine: packages, devices, memory, disk, process group, tracking."""
+    examinations: list[Callable[[], Check]] = [
+        _python,
+        *(lambda package=package: _package(package) for package in NEEDED_PACKAGES),
+        _devices,
+        _memory,
+        lambda: _disk("disk for results", _existing_parent(output)),
+        lambda: _disk("shared memory", Path("/dev/shm")),  # noqa: S108 -- Ray's object store lies there
+        _open_files,
+        _process_group,
+        lambda: _tracking(tracking_uri, output),
+    ]
+    checks = list(_examined(examinations))
+    if as_json:
+        print_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            verdict = "[green]ok  [/]" if check.ok else "[red]MEND[/]"
+            advice = "" if check.ok else f" → {check.advice}"
+            console.print(f"{verdict} {check.name}: {check.found}{advice}", soft_wrap=True)
+    return 0 if all(check.ok for check in checks) else MISSING
+
+
+def _examined(examinations: list[Callable[[], Check]]) -> Iterator[Check]:
+    for examine in examinations:
+        yield examine()
+
+
+def _python() -> Check:
+    found = sys.version.split()[0]
+    return Check("Python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, False, "not installed", "run make install")
+
+
+def _devices() -> Check:
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(num_gpus))
+    found = f"{len(os.sched_getaffinity(0))} CPUs, " + (gpus or "no GPU: trials compute on the CPU")
+    return Check("devices", True, found)
+
+
+def _memory() -> Check:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = f"{available / 1e9:.1f} GB free of {total / 1e9:.1f} GB"
+    return Check("memory", total >= LEAST_MEMORY_BYTES, found, "the demo takes up to 6 GB; use a larger machine")
+
+
+def _disk(name: str, path: Path) -> Check:
+    free = shutil.disk_usage(path).free
+    advice = f"free at least {LEAST_FREE_BYTES / 1e9:.0f} GB at {path}"
+    return Check(name, free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free at {path}", advice)
+
+
+def _open_files() -> Check:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Check("open files", limit >= LEAST_OPEN_FILES, f"limit {limit}", f"raise it: ulimit -n {LEAST_OPEN_FILES}")
+
+
+def _process_group() -> Check:
+    """Join a group of one and reduce over it, as every trial does."""
+    import torch
+    import torch.distributed
+
+    from benchmark.training.process_group import join, leave
+
+    try:
+        join(0, 1)
+        value = torch.ones(1)
+        torch.distributed.all_reduce(value)
+        leave()
+    except (RuntimeError, OSError) as error:
+        return Check("process group", False, str(error), "look at the network interfaces and GLOO_SOCKET_IFNAME")
+    return Check("process group", True, "gloo, adopted by DeepSpeed")
+
+
+def _tracking(tracking_uri: str | None, output: Path) -> Check:
+    """Reach the store that was asked for; the default one is made by the first run, so only its folder counts."""
+    from benchmark.errors import AdapterTuneError
+    from benchmark.tracking import create_store, without_password
+
+    if tracking_uri is None:
+        writable = os.access(_existing_parent(output), os.W_OK)
+        return Check("tracking", writable, f"sqlite in {output}", f"make {output} writable")
+    try:
+        create_store(tracking_uri)
+    except AdapterTuneError as error:
+        return Check("tracking", False, str(error), "start the server, or mend the address")
+    return Check("tracking", True, without_password(tracking_uri))
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

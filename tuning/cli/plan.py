@@ -1,0 +1,95 @@
+"""`adaptertune plan`: what a study would run, and what it would take; runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from tuning.cli.output import AsJson, Settings, StudyArgument, console, print_json
+from tuning.scheduled_trial import ScheduledTrial
+from tuning.study import load_study
+
+if TYPE_CHECKING:
+    from benchmark.training.estimate import Estimate
+
+EXAMPLE = "Example: adaptertune plan demo --set training.epochs=12"
+
+ASSUMED_UTILISATION = 0.25
+"""Share of the measured matrix-product rate that a trial is assumed to reach; small models reach less."""
+
+
+def plan(study: StudyArgument, settings: Settings = None, as_json: AsJson = False) -> int:
+    """List a study's trials with parameters, operations, memory and estimated cost; run nothing."""
+    from benchmark.training.estimate import estimate, measure_matmul_flops_per_second
+
+    loaded = load_study(study, settings or [])
+    rate = ASSUMED_UTILISATION * measure_matmul_flops_per_second()
+    rows = []
+    for members in _by_condition(loaded.trials):
+        counted = estimate(members[0].spec, members[0].plan)
+        rows.append(_row(members, counted, counted.total_flops / rate))
+    worker_hours = sum(row["worker_seconds"] for row in rows) / 3600
+    document = {
+        "study": loaded.spec.name,
+        "num_trials": len(loaded.trials),
+        "num_conditions": len(rows),
+        "worker_hours": worker_hours,
+        "assumption": f"{ASSUMED_UTILISATION:.0%} of this machine's fp32 matrix-product rate on one thread",
+        "conditions": rows,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+    return 0
+
+
+def _by_condition(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]]:
+    groups: dict[str, list[ScheduledTrial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.spec.condition_id, []).append(trial)
+    return list(groups.values())
+
+
+def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial: float) -> dict[str, Any]:
+    from tuning.cli.progress import condition_label
+
+    spec = members[0].spec
+    return {
+        "condition": condition_label(spec),
+        "backbone": spec.backbone.name,
+        "dataset": spec.dataset.name,
+        "seeds": [trial.spec.seed for trial in members],
+        "trial_ids": [trial.spec.trial_id for trial in members],
+        "num_workers": members[0].plan.num_workers,
+        **asdict(counted),
+        "worker_seconds": seconds_per_trial * len(members),
+    }
+
+
+def _show(document: dict[str, Any]) -> None:
+    table = Table(box=None)
+    for heading in ("condition", "backbone", "data", "seeds", "workers"):
+        table.add_column(heading)
+    for heading in ("trainable", "GFLOP/image", "memory MB", "worker s"):
+        table.add_column(heading, justify="right")
+    for row in document["conditions"]:
+        table.add_row(
+            row["condition"],
+            row["backbone"],
+            row["dataset"],
+            ",".join(map(str, row["seeds"])),
+            str(row["num_workers"]),
+            f"{row['num_trainable_parameters']:,}",
+            f"{row['training_flops_per_image'] / 1e9:.3f}",
+            f"{row['memory_bytes'] / 1e6:.0f}",
+            f"{row['worker_seconds']:.0f}",
+        )
+    console.print(table)
+    console.print(
+        f"{document['num_trials']} trials, about {document['worker_hours']:.2f} worker hours, "
+        f"assuming {document['assumption']}."
+    )

@@ -1,0 +1,105 @@
+"""`adaptertune run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.result import TrialStatus
+from tuning.cli.output import (
+    DEFAULT_OUTPUT,
+    AsJson,
+    OutputDirectory,
+    Settings,
+    StudyArgument,
+    TrackingUri,
+    console,
+    print_json,
+    tracking_uri_or_default,
+)
+from tuning.run_study import RunSettings, StudyOutcome, run_study
+from tuning.study import Study, load_study
+
+EXAMPLE = "Example: adaptertune run demo --set seed=[0,1,2,3,4]"
+
+SOME_FAILED, MISSING, INTERRUPTED = 1, 3, 130
+
+
+def run(
+    study: StudyArgument,
+    settings: Settings = None,
+    address: Annotated[
+        str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local starts one on this machine.")
+    ] = "local",
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many hours; the same command goes on from there.")
+    ] = None,
+    report_dir: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse to report a study with missing seeds.")] = False,
+    output: OutputDirectory = DEFAULT_OUTPUT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run what is not done yet of a study, show its progress, and write its report."""
+    from tuning.cli.progress import LiveProgress
+
+    loaded = load_study(study, settings or [])
+    run_settings = RunSettings(
+        output_directory=output,
+        tracking_uri=tracking_uri_or_default(tracking_uri, output),
+        cluster_address=address,
+        max_hours=max_hours,
+        report_directory=report_dir,
+        strict=strict,
+    )
+    with LiveProgress(loaded, output) as progress:
+        outcome = run_study(loaded, run_settings, progress)
+    if as_json:
+        print_json(_as_document(loaded, outcome))
+    else:
+        _tell(loaded, outcome)
+    return _exit_status(loaded, outcome)
+
+
+def _as_document(study: Study, outcome: StudyOutcome) -> dict[str, object]:
+    return {
+        "study": study.spec.name,
+        "num_trials": len(study.trials),
+        "num_run": outcome.num_run,
+        "interrupted": outcome.interrupted,
+        "statuses": outcome.statuses,
+        "reasons": outcome.reasons,
+        "not_tracked": list(outcome.undelivered),
+        "report": str(outcome.report.index) if outcome.report else None,
+        "summary": outcome.report.summary if outcome.report else None,
+    }
+
+
+def _tell(study: Study, outcome: StudyOutcome) -> None:
+    for trial_id, status in outcome.statuses.items():
+        if status is not TrialStatus.COMPLETED:
+            console.print(f"{trial_id} {status}: {outcome.reasons.get(trial_id, '')}", markup=False)
+    num_open = len(study.trials) - len(outcome.statuses)
+    if num_open:
+        console.print(f"{num_open} of {len(study.trials)} trials are still open; the same command goes on from here.")
+    if outcome.undelivered:
+        console.print(f"{len(outcome.undelivered)} results are kept but not tracked yet; run the same command again.")
+    if outcome.report is None:
+        return
+    for claim in outcome.report.summary["claims"]:
+        console.print(f"{claim['verdict']:>12}  {claim['text']}", markup=False)
+    minutes = (outcome.report.summary["wall_seconds"] or 0.0) / 60
+    console.print(f"{len(outcome.statuses)} trials, {minutes:.1f} min. Report: {outcome.report.index}", soft_wrap=True)
+
+
+def _exit_status(study: Study, outcome: StudyOutcome) -> int:
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.undelivered:
+        return MISSING
+    all_completed = len(outcome.statuses) == len(study.trials) and all(
+        status in (TrialStatus.COMPLETED, TrialStatus.PRUNED) for status in outcome.statuses.values()
+    )
+    return 0 if all_completed else SOME_FAILED

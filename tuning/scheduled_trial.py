@@ -1,0 +1,30 @@
+"""A trial of a study, ready to be scheduled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from benchmark.launch_plan import LaunchPlan
+from benchmark.spec import TrialSpec
+from launch.resources import TrialResources
+from launch.worker_group import GroupShape
+
+
+@dataclass(frozen=True)
+class ScheduledTrial:
+    """A trial and how it is to be spread.
+
+    Attributes:
+        spec: What may change its score.
+        plan: What must not.
+        resources: What each of its workers occupies.
+    """
+
+    spec: TrialSpec
+    plan: LaunchPlan
+    resources: TrialResources = field(default_factory=TrialResources)
+
+    @property
+    def shape(self) -> GroupShape:
+        """What it needs of a worker group: trials of one shape share slots."""
+        return GroupShape(self.plan.num_workers, self.resources, self.plan.device, self.plan.threads_per_worker)
