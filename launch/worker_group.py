@@ -90,6 +90,7 @@ class WorkerGroup:
         self._placement_group = placement_group
         self._ranks: list[Any] = []
         self._identities: list[RankIdentity] = []
+        self._under_way: list[Any] = []
 
     @property
     def shape(self) -> GroupShape:
@@ -128,17 +129,21 @@ class WorkerGroup:
         Raises:
             GroupFailedError: A rank died or refused.
         """
+        self._under_way = []
         self._gather([rank.begin.remote(spec_json, plan_json, checkpoint) for rank in self._ranks])
+        self._send_on()
 
     def advance(self) -> GroupStep:
-        """Run all ranks up to their next report.
+        """Wait for the ranks' next report. After an epoch they go on at once: who reads the report keeps none waiting.
 
         Raises:
             GroupFailedError: A rank failed or died. Where the others may hang in a collective, the group is gone.
         """
-        returned = [rank.advance.options(num_returns=3).remote() for rank in self._ranks]
+        returned, self._under_way = self._under_way, []
         steps = self._gather([references[0] for references in returned], timeout_seconds=None)
         _, checkpoint, predictions = returned[0]
+        if steps[0].record is not None:
+            self._send_on()
         return GroupStep(steps[0].record, steps[0].result, checkpoint, predictions)
 
     def kill(self) -> None:
@@ -148,6 +153,7 @@ class WorkerGroup:
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
         self._ranks = []
+        self._under_way = []
 
     def await_settled_nodes(self) -> None:
         """Wait until each node of the last ranks answers or is declared dead.
@@ -167,6 +173,9 @@ class WorkerGroup:
             while time.monotonic() < deadline and node_id in {node.node_id for node in living_nodes()}:
                 if ray.wait(pending, timeout=0.5)[0]:
                     break
+
+    def _send_on(self) -> None:
+        self._under_way = [rank.advance.options(num_returns=3).remote() for rank in self._ranks]
 
     def _create(self, rank: int) -> Any:
         import ray

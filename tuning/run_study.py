@@ -6,16 +6,16 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from benchmark.result import EpochRecord, TrialStatus
+from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
+from benchmark.spec import TrialSpec
 from benchmark.tracking import Delivery, StudyTracker, read_curves, read_study
 from reports.build import Report, build_report
 from tuning.ledger import Ledger
-from tuning.scheduled_trial import ScheduledTrial
 from tuning.scheduler import run_trials
 from tuning.study import Study
 from tuning.study_lock import StudyLock
@@ -108,68 +108,101 @@ def _run_open_trials(
 ) -> tuple[int, bool, tuple[str, ...]]:
     """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
     started, statuses, interrupted = time.monotonic(), {}, False
-    tracker = StudyTracker(
-        settings.tracking_uri,
-        study.spec.name,
-        study.spec.model_dump(mode="json"),
-        study.planned,
-        study.spec.question,
-    )
-    earlier = _undelivered_earlier(study, ledger, tracker)
-    with _delivering(tracker) as delivery:
-        for trial_id in earlier:
-            delivery.log_epochs(trial_id, ledger.epochs(trial_id))
-            delivery.finish_trial(trial_id, _outcome_from(ledger, trial_id))
-        try:
-            statuses = run_trials(
-                study.trials,
-                settings.cluster_address,
-                ledger,
-                _Observer(study, ledger, delivery, progress),
-                study=study.spec.name,
-                should_stop=_deadline(settings.max_hours),
-            )
-        except KeyboardInterrupt:
-            interrupted = True
-        outcome = delivery.close(DELIVERY_TIMEOUT_SECONDS)
-    if outcome.error is None and not outcome.undelivered_trial_ids:
-        tracker.mark_interrupted()
-        tracker.finish_study(time.monotonic() - started, interrupted=interrupted)
-    return len(statuses), interrupted, outcome.undelivered_trial_ids
-
-
-@contextlib.contextmanager
-def _delivering(tracker: StudyTracker) -> Iterator[Delivery]:
-    delivery = Delivery(tracker)
+    tracking = _Tracking(study, settings, ledger)
     try:
-        yield delivery
+        statuses = run_trials(
+            study.trials,
+            settings.cluster_address,
+            ledger,
+            _Observer(study, tracking, progress),
+            study=study.spec.name,
+            on_connected=tracking.open,
+            should_stop=_deadline(settings.max_hours),
+        )
+        tracking.open()
+    except KeyboardInterrupt:
+        interrupted = True
     finally:
-        delivery.close(timeout_seconds=1.0)
+        undelivered = tracking.close(time.monotonic() - started, interrupted)
+    return len(statuses), interrupted, undelivered
+
+
+class _Tracking:
+    """A study's place in tracking while it runs: opened once, filled from a queue, closed with what is left."""
+
+    def __init__(self, study: Study, settings: RunSettings, ledger: Ledger) -> None:
+        self._study, self._settings, self._ledger = study, settings, ledger
+        self._tracker: StudyTracker | None = None
+        self._delivery: Delivery | None = None
+
+    def open(self) -> None:
+        """Find or make the study in tracking, and send what ended in earlier runs but is not there yet."""
+        if self._tracker is not None:
+            return
+        spec = self._study.spec
+        self._tracker = StudyTracker(
+            self._settings.tracking_uri, spec.name, spec.model_dump(mode="json"), self._study.planned, spec.question
+        )
+        earlier = _undelivered_earlier(self._study, self._ledger, self._tracker)
+        specs = {trial.spec.trial_id: trial.spec for trial in self._study.trials}
+        self._delivery = Delivery(self._tracker)
+        for trial_id in earlier:
+            self.start(specs[trial_id])
+            self.finish(trial_id)
+
+    def start(self, spec: TrialSpec) -> None:
+        """Show a trial as running, with the epochs it has behind it."""
+        assert self._delivery is not None
+        self._delivery.start_trial(spec.trial_id, spec)
+        self._delivery.log_epochs(spec.trial_id, self._ledger.epochs(spec.trial_id))
+
+    def log(self, trial_id: str, record: EpochRecord) -> None:
+        """Add an epoch to a trial's curves."""
+        assert self._delivery is not None
+        self._delivery.log_epochs(trial_id, [record])
+
+    def finish(self, trial_id: str) -> None:
+        """Store a trial's outcome, read from the ledger when its turn comes."""
+        assert self._delivery is not None
+        self._delivery.finish_trial(trial_id, functools.partial(_outcome_of, self._ledger, trial_id))
+
+    def close(self, wall_seconds: float, interrupted: bool) -> tuple[str, ...]:
+        """Deliver what is waiting and return the trials that could not be delivered."""
+        if self._tracker is None or self._delivery is None:
+            return ()
+        outcome = self._delivery.close(DELIVERY_TIMEOUT_SECONDS)
+        if outcome.error is not None:
+            _logger.warning("Not everything could be tracked: %s", outcome.error)
+        elif not outcome.undelivered_trial_ids:
+            self._tracker.mark_interrupted()
+            self._tracker.finish_study(wall_seconds, interrupted=interrupted)
+        return outcome.undelivered_trial_ids
 
 
 class _Observer:
     """Passes on what happens to the trials: to tracking, and to who shows it."""
 
-    def __init__(self, study: Study, ledger: Ledger, delivery: Delivery, progress: Progress) -> None:
-        self._trials: dict[str, ScheduledTrial] = {trial.spec.trial_id: trial for trial in study.trials}
-        self._ledger, self._delivery, self._progress = ledger, delivery, progress
+    def __init__(self, study: Study, tracking: _Tracking, progress: Progress) -> None:
+        self._specs = {trial.spec.trial_id: trial.spec for trial in study.trials}
+        self._tracking, self._progress = tracking, progress
 
     def on_trial_started(self, trial_id: str) -> None:
-        self._delivery.start_trial(trial_id, self._trials[trial_id].spec)
-        self._delivery.log_epochs(trial_id, self._ledger.epochs(trial_id))
+        self._tracking.start(self._specs[trial_id])
         self._progress.started(trial_id)
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
-        self._delivery.log_epochs(trial_id, [record])
+        self._tracking.log(trial_id, record)
         self._progress.advanced(trial_id, record)
 
     def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
-        self._delivery.finish_trial(trial_id, _outcome_from(self._ledger, trial_id))
+        self._tracking.finish(trial_id)
         self._progress.ended(trial_id, status)
 
 
-def _outcome_from(ledger: Ledger, trial_id: str) -> Callable[[], Any]:
-    return functools.partial(ledger.outcome, trial_id)
+def _outcome_of(ledger: Ledger, trial_id: str) -> TrialOutcome:
+    outcome = ledger.outcome(trial_id)
+    assert outcome is not None, f"the ledger holds no outcome of {trial_id}, which has ended"
+    return outcome
 
 
 def _undelivered_earlier(study: Study, ledger: Ledger, tracker: StudyTracker) -> list[str]:

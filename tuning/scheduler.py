@@ -30,6 +30,7 @@ def run_trials(
     *,
     study: str,
     program: TrialProgram | None = None,
+    on_connected: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
     trial_scheduler: Any = None,
 ) -> dict[str, TrialStatus]:
@@ -43,6 +44,8 @@ def run_trials(
         num_cpus: CPUs of an own cluster.
         study: The study's name, for the ledger.
         program: What the ranks run.
+        on_connected: Called once the cluster stands and every trial fits on it, before the first one starts. What is
+            prepared here overlaps with the start of the cluster's own processes.
         should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
         trial_scheduler: Ray Tune's, to give up the trials of a search early.
 
@@ -63,6 +66,7 @@ def run_trials(
     with connect(cluster_address, num_cpus) as cluster:
         for trial in open_trials:
             check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
+        on_connected()
         run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop, trial_scheduler)
         for group in _grouped_by_shape(open_trials):
             statuses |= run.run_group(group)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-import safetensors
+import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from benchmark.result import EpochRecord
+from benchmark.result import EpochRecord, Scores
 
 _MODEL, _SELECTED, _MOMENTS = "model/", "selected/", "moments/"
 
@@ -24,6 +24,7 @@ class TrialState:
         records: One a finished epoch, epoch 0 included.
         first_step_losses: Of the first 100 optimiser steps.
         selected_epoch: Whose weights would be tested now; none before the first epoch.
+        selected_scores: Validation scores at that epoch.
         selected: Trainable tensors at that epoch, by name.
         model: Trainable tensors now, by name.
         moments: The optimiser's state, by parameter name.
@@ -33,6 +34,7 @@ class TrialState:
     records: list[EpochRecord] = field(default_factory=list)
     first_step_losses: list[float] = field(default_factory=list)
     selected_epoch: int | None = None
+    selected_scores: Scores | None = None
     selected: dict[str, Tensor] = field(default_factory=dict)
     model: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class TrialState:
             "records": [record.model_dump() for record in self.records],
             "first_step_losses": self.first_step_losses,
             "selected_epoch": self.selected_epoch,
+            "selected_scores": self.selected_scores.model_dump() if self.selected_scores else None,
         }
         return weights_to_bytes(tensors, {"state": json.dumps(facts)})
 
@@ -68,6 +71,7 @@ class TrialState:
             records=[EpochRecord.model_validate(record) for record in facts["records"]],
             first_step_losses=facts["first_step_losses"],
             selected_epoch=facts["selected_epoch"],
+            selected_scores=Scores.model_validate(facts["selected_scores"]) if facts["selected_scores"] else None,
             selected=groups[_SELECTED],
             model=groups[_MODEL],
             moments=groups[_MOMENTS],
@@ -76,9 +80,10 @@ class TrialState:
 
 def weights_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Return tensors as safetensors, copied to the CPU."""
-    return safetensors.torch.save(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
-    )
+    # By way of numpy: safetensors' torch writer searches for shared storage at every call, which trained parameters
+    # do not have, and that takes longer than an epoch's evaluation of a small model.
+    arrays = {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}
+    return safetensors.numpy.save(arrays, metadata)
 
 
 def read_metadata(content: bytes) -> dict[str, str]:

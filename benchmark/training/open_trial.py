@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import platform
 import time
@@ -12,16 +13,23 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from benchmark.backbones.contract import find_backbone
+from benchmark.backbones.contract import build_backbone, find_backbone
 from benchmark.datasets.contract import Split, find_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
-from benchmark.spec import TrialSpec
+from benchmark.spec import BackboneSpec, TrialSpec
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
-from benchmark.training.evaluation import Evaluator, confusion_of, drift_pixels, feature_drift, scores_of
+from benchmark.training.evaluation import (
+    NUM_DRIFT_IMAGES,
+    Evaluator,
+    confusion_of,
+    drift_pixels,
+    feature_drift,
+    scores_of,
+)
 from benchmark.training.images import IMAGENET_MEAN, IMAGENET_STD, PreparedImages, Presentation, prepare_images
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
@@ -55,7 +63,10 @@ class OpenTrial:
         self.train, self._validation = self._images("train"), self._images("validation")
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
         self._model = assemble(spec, len(find_dataset(spec.dataset.name).info.class_names)).to(self._device)
-        self._pretrained_features = self._pretrained_drift_features()
+        self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
+        self._pretrained_features = pretrained_drift_features(
+            spec.backbone, spec.seed, spec.dataset.name, presentation_of(spec), self._drift_evaluator
+        )
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
         self.state = self._resumed_state(resume_from)
@@ -99,7 +110,6 @@ class OpenTrial:
         test, test_read_at = self._images("test"), utc_now()
         logits = self._evaluator.outputs(self._model, test.pixels)
         test_seconds = time.perf_counter() - evaluation_started
-        validation_logits = self._evaluator.outputs(self._model, self._validation.pixels)
         checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
         result = TrialResult(
             trial_id=self._spec.trial_id,
@@ -109,7 +119,7 @@ class OpenTrial:
             epochs=self.state.records,
             first_step_losses=self.state.first_step_losses,
             selected_epoch=self.state.selected_epoch,
-            validation=scores_of(validation_logits, self._validation.labels),
+            validation=self.state.selected_scores,
             test=scores_of(logits, test.labels),
             test_read_at=test_read_at,
             confusion=confusion_of(logits, test.labels).tolist(),
@@ -125,14 +135,6 @@ class OpenTrial:
     def _images(self, split: Split) -> PreparedImages:
         return prepare_images(self._spec.dataset.name, split, presentation_of(self._spec))
 
-    def _pretrained_drift_features(self) -> Float[Tensor, "images width"]:
-        """Return the features before adaptation, from a model that has none attached yet."""
-        frozen_spec = self._spec.model_copy(
-            update={"method": self._spec.method.model_copy(update={"name": "head_only", "options": {}})}
-        )
-        pretrained = assemble(frozen_spec, 1).backbone.to(self._device)
-        return self._evaluator.outputs(pretrained, drift_pixels(self._validation))
-
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
             return TrialState(trial_id=self._spec.trial_id)
@@ -145,7 +147,7 @@ class OpenTrial:
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
         scores = scores_of(self._evaluator.outputs(self._model, self._validation.pixels), self._validation.labels)
-        features = self._evaluator.outputs(self._model.backbone, drift_pixels(self._validation))
+        features = self._drift_evaluator.outputs(self._model.backbone, drift_pixels(self._validation))
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained else None,
@@ -167,7 +169,7 @@ class OpenTrial:
         best = next((old for old in self.state.records if old.epoch == self.state.selected_epoch), None)
         is_better = best is None or (-scores.top1, scores.loss) < (-best.validation_top1, best.validation_loss)
         if is_better or self._spec.protocol.selection == "last_epoch":
-            self.state.selected_epoch = record.epoch
+            self.state.selected_epoch, self.state.selected_scores = record.epoch, scores
             self.state.selected = snapshot(self._trainable)
 
     def _refuse_changed_backbone(self) -> None:
@@ -214,6 +216,26 @@ class OpenTrial:
         )
 
 
+def drift_evaluator(device: str, precision: str) -> Evaluator:
+    """Return how the drift is measured: by every rank on all of its images, so that no rank waits for another."""
+    return Evaluator(
+        rank=0,
+        world_size=1,
+        batch_images=NUM_DRIFT_IMAGES,
+        device=torch.device(device),
+        autocast_dtype=autocast_dtype_of(precision),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def pretrained_drift_features(
+    backbone: BackboneSpec, seed: int, dataset_name: str, presentation: Presentation, evaluator: Evaluator
+) -> Float[Tensor, "images width"]:
+    """Return the features before adaptation on the fixed validation images; kept in the process for later trials."""
+    model = build_backbone(backbone.name, backbone.weights, backbone.image_size_pixels, seed).to(evaluator.device)
+    return evaluator.outputs(model, drift_pixels(prepare_images(dataset_name, "validation", presentation)))
+
+
 def presentation_of(spec: TrialSpec) -> Presentation:
     """Return how a trial's protocol shows images to its backbone."""
     info = find_backbone(spec.backbone.name)
@@ -238,13 +260,18 @@ def predictions_to_bytes(images: PreparedImages, logits: Float[Tensor, "images c
     return buffer.getvalue()
 
 
+def autocast_dtype_of(precision: str) -> torch.dtype | None:
+    """Return the compute type under autocast; none for plain fp32."""
+    return torch.bfloat16 if precision == "bf16" else None
+
+
 def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:
     return Evaluator(
         rank=rank,
         world_size=plan.num_workers,
         batch_images=max(plan.micro_batch_images, 256 if plan.device == "cuda" else 64),
         device=torch.device(plan.device),
-        autocast_dtype=torch.bfloat16 if spec.training.precision == "bf16" else None,
+        autocast_dtype=autocast_dtype_of(spec.training.precision),
     )
 
 
