@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from benchmark.backbones.contract import BackboneInfo, find_backbone
+from benchmark.backbones.contract import PAPER_BACKBONES, BackboneInfo, find_backbone
+from benchmark.backbones.parts.weight_files import WEIGHT_SUFFIXES, file_sha256, is_weight_file_name
 from benchmark.datasets.contract import find_dataset
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
@@ -35,8 +36,9 @@ class BackboneRequest(NamedRequest):
     """A backbone as a user names it."""
 
     name: str = Field(description="pinned name; `adaptertune list backbones` shows them")
-    weights: Literal["bundled", "random"] | None = Field(
-        default=None, description="the backbone's own weights unless `random` is asked for"
+    weights: str | None = Field(
+        default=None,
+        description="`random`, or the path of a local file (.safetensors, .pth, .npz); default: its published weights",
     )
     image_size: int | None = Field(default=None, ge=8, description="side of the input in pixels; default: its own")
 
@@ -102,7 +104,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         RequestError: A key, a value or a combination is refused; every problem found is in it.
     """
     asked = validated(TrialRequest, request, "")
-    backbone, info = _resolve_backbone(asked.backbone)
+    backbone, info = _resolve_backbone(asked.backbone, asked.protocol.name)
     method, options, overrides = _resolve_method(asked.method, where_method)
     problems = [problem.below(where_method) for problem in method.check(options, info)]
     if problems:
@@ -117,23 +119,42 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     )
 
 
-def _resolve_backbone(request: BackboneRequest) -> tuple[BackboneSpec, BackboneInfo]:
-    info = find_backbone(request.name)
+def _resolve_backbone(request: BackboneRequest, protocol: str = "fair") -> tuple[BackboneSpec, BackboneInfo]:
+    """Pin a backbone: its name, its weights, its input size.
+
+    Raises:
+        RequestError: There is no such backbone, or its patches do not divide the image size.
+        MissingError: A local weight file is not there.
+    """
+    assumed = PAPER_BACKBONES.get(request.name) if protocol == "paper" else None
+    info = find_backbone(assumed or request.name)
     size = request.image_size or info.image_size_pixels
     if size % info.patch_size_pixels:
         below = size // info.patch_size_pixels * info.patch_size_pixels
         rule = f"the image size must be a multiple of the patch size {info.patch_size_pixels}"
         hint = f"The nearest: {max(below, info.patch_size_pixels)} and {below + info.patch_size_pixels}."
         raise RequestError("backbone.image_size", size, rule, hint)
-    weights = request.weights or "bundled"
     spec = BackboneSpec(
         name=info.name,
-        weights=weights,
-        weights_sha256=info.weights_sha256 if weights == "bundled" else None,
+        **_resolve_weights(request.weights or info.default_weights, info),
         image_size_pixels=size,
         revision=info.revision,
+        assumed_from=request.name if assumed else None,
     )
-    return spec, info
+    return spec, info.resized(size)
+
+
+def _resolve_weights(asked: str, info: BackboneInfo) -> dict[str, Any]:
+    """Return the fields of a spec that say where weights come from; a local file enters by its content."""
+    if asked == info.default_weights:
+        return {"weights": asked, "weights_sha256": info.weights_sha256}
+    if asked == "random":
+        return {"weights": "random", "weights_sha256": None}
+    if is_weight_file_name(asked):
+        path = Path(asked).expanduser().absolute()
+        return {"weights": "file", "weights_sha256": file_sha256(path), "weights_file": str(path)}
+    rule = f"must be {info.default_weights}, random, or the path of a file that ends with {', '.join(WEIGHT_SUFFIXES)}"
+    raise RequestError("backbone.weights", asked, rule, f"Leave it out for {info.default_weights} weights.")
 
 
 def _resolve_dataset(request: DatasetRequest) -> DatasetSpec:

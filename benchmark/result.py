@@ -74,7 +74,10 @@ class Cost(_Record):
 class Provenance(_Record):
     """Where a result comes from."""
 
-    weights_sha256: str = Field(description="over the tensors really loaded")
+    weights_sha256: str = Field(description="over the tensors really loaded, before any resampling")
+    backbone_licence: str | None = Field(
+        default=None, description="terms of the backbone's weights, with `(non-commercial)` where they say so"
+    )
     split_sha256: str
     frozen_sha256_before: str = Field(description="over the frozen tensors, before the first step")
     frozen_sha256_after: str = Field(description="the same after training; equal, or the trial failed")

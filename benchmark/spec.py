@@ -42,6 +42,11 @@ class BackboneSpec(Frozen):
     weights_file: str | None = Field(
         default=None, description="path of local weights", json_schema_extra=dict(NOT_HASHED)
     )
+    assumed_from: str | None = Field(
+        default=None,
+        description="the paper's bare name, where the protocol `paper` assumed the tag",
+        json_schema_extra=dict(NOT_HASHED),
+    )
 
 
 class DatasetSpec(Frozen):

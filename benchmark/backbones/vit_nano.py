@@ -28,45 +28,39 @@ _INFO = BackboneInfo(
     licence="Apache-2.0",
     source="this project: `adaptertune pretrain vit_nano`, procedurally generated images",
     weights_sha256="3acb4ae7e47315d91cc231f40a0dc053987bfecef0b7a9d4e5b7670983fa79bc",
+    mlp_ratio=MLP_RATIO,
+    num_heads=NUM_HEADS,
 )
 
 BACKBONES = {_INFO.name: _INFO}
 
 
-def build(info: BackboneInfo, weights: str, image_size_pixels: int, seed: int) -> VisionTransformer:
-    """Build the backbone without a head.
+def build(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:
+    """Build the backbone without a head and without weights.
 
     Args:
         info: Its facts.
-        weights: `bundled`, or `random`.
-        image_size_pixels: Side of the images it will see; position embeddings are resampled where it differs.
-        seed: Names the stream of random weights.
+        image_size_pixels: Side of the images it will see.
+    """
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=image_size_pixels,
+        patch_size=info.patch_size_pixels,
+        embed_dim=info.width,
+        depth=info.depth,
+        num_heads=NUM_HEADS,
+        mlp_ratio=MLP_RATIO,
+        num_classes=0,
+    )
+
+
+def read_bundled_tensors() -> dict[str, Tensor]:
+    """Read the weights that come with the package.
 
     Raises:
-        MissingError: The package was installed without its weights.
+        MissingError: It was installed without them.
     """
-    import torch
-    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-
-    from benchmark.streams import stream_key
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(seed, "backbone/random"))
-        model = VisionTransformer(
-            img_size=image_size_pixels,
-            patch_size=info.patch_size_pixels,
-            embed_dim=info.width,
-            depth=info.depth,
-            num_heads=NUM_HEADS,
-            mlp_ratio=MLP_RATIO,
-            num_classes=0,
-        )
-    if weights == "bundled":
-        model.load_state_dict(checkpoint_filter_fn(_read_bundled_weights(), model), strict=True)
-    return model
-
-
-def _read_bundled_weights() -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     resource = files(__package__) / "weights" / "vit_nano.safetensors"

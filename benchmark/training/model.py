@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.contract import build_backbone, find_backbone, tensors_sha256
+from benchmark.backbones.contract import LoadedBackbone, find_backbone, load_backbone, tensors_sha256
 from benchmark.methods.contract import find_method
-from benchmark.spec import TrialSpec
+from benchmark.spec import BackboneSpec, TrialSpec
 from benchmark.streams import generator
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class AdaptedClassifier(nn.Module):
 
     Attributes:
         frozen: The pretrained tensors that must not change, by their name before anything was attached.
-        weights_sha256: Hash of the tensors that were loaded.
+        weights_sha256: Hash of the tensors that were loaded, before position embeddings were resampled.
     """
 
     def __init__(self, backbone: nn.Module, num_features: int, num_classes: int) -> None:
@@ -51,19 +51,31 @@ def assemble(spec: TrialSpec, num_classes: int) -> AdaptedClassifier:
 
     Raises:
         MissingError: The weights are not here.
+        RequestError: The weights do not fit the backbone, or the method does not fit its blocks.
     """
     info = find_backbone(spec.backbone.name)
-    backbone = build_backbone(spec.backbone.name, spec.backbone.weights, spec.backbone.image_size_pixels, spec.seed)
-    backbone.requires_grad_(False)
+    loaded = load_pinned(spec.backbone, spec.seed)
+    backbone = loaded.model.requires_grad_(False)
     pretrained = dict(backbone.state_dict(keep_vars=True))
     method = find_method(spec.method.name)
-    weights_sha256 = tensors_sha256(pretrained)
     method.attach(backbone, method.Options.model_validate(spec.method.options), spec.seed)
     model = AdaptedClassifier(backbone, info.width, num_classes)
     _initialise_head(model.head, spec.seed)
     model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
-    model.weights_sha256 = weights_sha256
+    model.weights_sha256 = loaded.weights_sha256
     return model
+
+
+def load_pinned(backbone: BackboneSpec, seed: int) -> LoadedBackbone:
+    """Load the backbone of a trial as its spec pins it; `seed` names the stream of random weights."""
+    return load_backbone(
+        backbone.name,
+        backbone.weights,
+        backbone.image_size_pixels,
+        seed,
+        weights_file=backbone.weights_file,
+        file_sha256=backbone.weights_sha256 if backbone.weights == "file" else None,
+    )
 
 
 @torch.no_grad()

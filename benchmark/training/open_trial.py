@@ -200,6 +200,7 @@ class OpenTrial:
         commit, is_dirty = git_state()
         return Provenance(
             weights_sha256=self._model.weights_sha256,
+            backbone_licence=find_backbone(self._spec.backbone.name).licence_line,
             split_sha256=self._spec.dataset.split_sha256,
             frozen_sha256_before=self._frozen_sha256_before,
             frozen_sha256_after=self._model.frozen_sha256(),
