@@ -114,16 +114,6 @@ def read_tree(place: Path) -> ImageTree:
     return ImageTree(str(place), class_names, dict(by_split))
 
 
-def shared_images(tree: ImageTree) -> list[tuple[str, str]]:
-    """Return the pairs (image outside the test split, test image) whose files are equal byte for byte."""
-    outside: dict[str, str] = {}
-    for split, images in tree.images.items():
-        if split != "test":
-            outside.update({image.content_sha256: image.identity for image in images})
-    tested = tree.images.get("test", ())
-    return [(outside[image.content_sha256], image.identity) for image in tested if image.content_sha256 in outside]
-
-
 def _files_below(root: Path) -> tuple[set[tuple[str, str]], list[StoredImage]]:
     """Return the (split, class) folders there are and the images in them."""
     index, images, folders, others = HashIndex(root), [], set(), []

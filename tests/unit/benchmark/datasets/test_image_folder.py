@@ -201,7 +201,7 @@ def test_advice_is_to_unpack_when_a_tar_is_compressed(tmp_path: Path) -> None:
 
 
 def test_place_is_asked_for_when_none_is_given() -> None:
-    with pytest.raises(RequestError, match="needs the folder of the images"):
+    with pytest.raises(RequestError, match="needs the place of the images"):
         trial_of("image_folder")
 
 
