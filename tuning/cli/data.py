@@ -119,7 +119,11 @@ def _has_files(dataset: Dataset) -> bool:
     from benchmark.datasets.storage.prepare import place_of
 
     place = place_of(dataset)
-    return Path(place).exists() if place is not None else not dataset.info.files and bool(dataset.info.num_images)
+    if place is None:
+        return bool(dataset.info.num_images)
+    folder = Path(place)
+    unfinished = (".part", ".corrupt", ".json")
+    return folder.is_dir() and any(not path.name.endswith(unfinished) for path in folder.iterdir())
 
 
 @contextmanager

@@ -39,7 +39,6 @@ def download(url: str, target: Path, checksum: str | None, progress: Progress | 
     if not url.startswith(("http://", "https://")):
         raise RequestError("url", url, "only http and https addresses are fetched")
     part = target.with_name(f"{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
     _fetch(url, part, progress or _silent)
     found = checksum_of(part, checksum.partition(":")[0] if checksum else "sha256")
     if checksum is not None and found != checksum:
@@ -91,6 +90,7 @@ def _write(response: http.client.HTTPResponse, part: Path, have: int, progress: 
 
 def _opened(part: Path, have: int) -> BinaryIO:
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         return part.open("ab" if have else "wb", buffering=0)
     except OSError as error:
         raise MissingError(f"{part}: cannot be written: {error.strerror or error}") from error
