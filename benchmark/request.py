@@ -13,12 +13,21 @@ from pydantic import Field, model_validator
 
 from benchmark.backbones.contract import PAPER_BACKBONES, BackboneInfo, find_backbone
 from benchmark.backbones.parts.weight_files import WEIGHT_SUFFIXES, file_sha256, is_weight_file_name
-from benchmark.datasets.contract import find_dataset
+from benchmark.datasets.contract import find_dataset, name_and_root
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
-from benchmark.spec import BackboneSpec, DatasetSpec, Frozen, MethodSpec, ProtocolSpec, TrainingSpec, TrialSpec
+from benchmark.spec import (
+    BackboneSpec,
+    DatasetSpec,
+    Frozen,
+    MethodSpec,
+    ProtocolSpec,
+    SplitPreset,
+    TrainingSpec,
+    TrialSpec,
+)
 
 PROTOCOL_REVISION = 1
 
@@ -46,7 +55,14 @@ class BackboneRequest(NamedRequest):
 class DatasetRequest(NamedRequest):
     """A data set as a user names it."""
 
-    name: str = Field(description="public name; `adaptertune list datasets` shows them")
+    name: str = Field(
+        description="public name (`adaptertune list datasets`), `image_folder:DIR`, `image_folder:FILE.tar`, `hf:NAME`"
+    )
+    root: str | None = Field(default=None, description="folder of the data; default: below $ADAPTERTUNE_DATA")
+    split: SplitPreset = Field(default="fixed", description="`paper` follows the run's seed, as released")
+    validation_fraction: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the training images held out for validation"
+    )
 
 
 class ProtocolRequest(NamedRequest):
@@ -158,8 +174,20 @@ def _resolve_weights(asked: str, info: BackboneInfo) -> dict[str, Any]:
 
 
 def _resolve_dataset(request: DatasetRequest) -> DatasetSpec:
-    dataset = find_dataset(request.name)
-    return DatasetSpec(name=request.name, split_sha256=dataset.split_sha256, revision=dataset.info.revision)
+    dataset = find_dataset(
+        request.name,
+        root=request.root,
+        validation_fraction=request.validation_fraction,
+        split=request.split,
+    )
+    return DatasetSpec(
+        name=dataset.info.name,
+        split_sha256=dataset.split_sha256,
+        revision=dataset.info.revision,
+        root=name_and_root(request.name, request.root)[1],
+        split=request.split,
+        validation_fraction=request.validation_fraction,
+    )
 
 
 def _resolve_method(asked: str | Mapping[str, Any], where: str) -> tuple[Method, Any, dict[str, Any]]:

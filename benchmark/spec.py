@@ -23,6 +23,11 @@ NOT_HASHED = {"hashed": "never"}
 """Marks a field that cannot change the score, such as the path of a file whose content hash stands beside it."""
 
 
+SplitPreset = Literal["fixed", "paper", "vtab_1000"]
+"""Which split of a data set: `fixed` is independent of the run's seed, `paper` follows it as the released code did,
+`vtab_1000` trains on all of VTAB-1k's 1,000 labelled images."""
+
+
 class Frozen(BaseModel):
     """A spec part: immutable, unknown keys refused, types not converted."""
 
@@ -50,11 +55,20 @@ class BackboneSpec(Frozen):
 
 
 class DatasetSpec(Frozen):
-    """A data set and its fixed split."""
+    """A data set and its split. The hash says which image is where; the fields after it say how to get there again."""
 
     name: str = Field(description="the data set's public name")
-    split_sha256: str = Field(description="hash of the split manifest: which image is in which split")
+    split_sha256: str = Field(description="hash of the split manifest, or of its rule: which image is in which split")
     revision: int = Field(ge=1, description="raised when this data set's numbers change")
+    root: str | None = Field(default=None, description="where the data lie", json_schema_extra=dict(NOT_HASHED))
+    split: SplitPreset = Field(
+        default="fixed", description="the split's preset; in the hash above", json_schema_extra=dict(NOT_HASHED)
+    )
+    validation_fraction: float | None = Field(
+        default=None,
+        description="share of training images held out; null: the data set's own; in the hash above",
+        json_schema_extra=dict(NOT_HASHED),
+    )
 
 
 class MethodSpec(Frozen):

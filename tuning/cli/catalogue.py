@@ -70,20 +70,9 @@ def _backbones() -> list[dict[str, Any]]:
 
 def _datasets() -> list[dict[str, Any]]:
     from benchmark.datasets.contract import dataset_names, find_dataset
+    from benchmark.datasets.storage.listing import as_row
 
-    datasets = [find_dataset(name) for name in dataset_names()]
-    return [
-        {
-            "name": dataset.info.name,
-            "title": dataset.info.title,
-            "num_classes": len(dataset.info.class_names),
-            "num_images": dict(dataset.info.num_images),
-            "split_sha256": dataset.split_sha256,
-            "licence": dataset.info.licence,
-            "source": dataset.info.source,
-        }
-        for dataset in datasets
-    ]
+    return [as_row(find_dataset(name)) for name in dataset_names()]
 
 
 def _studies() -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""How images get from a data set's files to the contract's `ImageItems`."""
