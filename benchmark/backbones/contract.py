@@ -34,6 +34,7 @@ class BackboneInfo:
         source: Where the weights come from.
         weights_sha256: Content hash of weights that ship with the package; none for the others.
         revision: Raised when the numbers obtained with it change.
+        crop_fraction: Share of the image's side that its own evaluation crops from the centre.
     """
 
     name: str
@@ -49,6 +50,7 @@ class BackboneInfo:
     source: str
     weights_sha256: str | None = None
     revision: int = 1
+    crop_fraction: float = 1.0
 
 
 def backbone_names() -> tuple[str, ...]:

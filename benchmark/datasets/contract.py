@@ -8,13 +8,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.registry import member, member_names
 from benchmark.spec import as_canonical_json
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -33,6 +36,45 @@ class LabelledImages:
     identities: NDArray[np.str_]
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+
+class ImageItems(Protocol):
+    """The images of one split, in the manifest's order, each decoded when asked for, from any thread.
+
+    Attributes:
+        identities: str array [N]: names that stay the same whatever the split or order.
+        labels: int64 array [N], in [0, number of classes).
+        content_sha256: Hash of the data behind the images: the key of caches.
+    """
+
+    @property
+    def identities(self) -> NDArray[np.str_]: ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+    @property
+    def content_sha256(self) -> str: ...
+
+    def decode(self, row: int) -> PIL.Image.Image:
+        """Return one image: RGB, upright, 8 bit."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayItems:
+    """Images of one size in memory; `pixels` is a uint8 array [N, height, width, 3]."""
+
+    identities: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    content_sha256: str
+    pixels: NDArray[np.uint8]
+
+    def decode(self, row: int) -> PIL.Image.Image:
+        """Return one image."""
+        from PIL import Image
+
+        return Image.fromarray(self.pixels[row])
 
 
 @dataclass(frozen=True)
@@ -72,6 +114,14 @@ class Dataset(ABC):
     @abstractmethod
     def load(self, split: Split) -> LabelledImages:
         """Return the images of one split.
+
+        Raises:
+            MissingError: The data are not here; it says which file to put where.
+        """
+
+    @abstractmethod
+    def items(self, split: Split) -> ImageItems:
+        """Return the images of one split, decoded one by one when asked for.
 
         Raises:
             MissingError: The data are not here; it says which file to put where.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 from importlib.resources import files
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.datasets.contract import Dataset, DatasetInfo, LabelledImages, Split, parse_manifest
+from benchmark.datasets.contract import (
+    ArrayItems,
+    Dataset,
+    DatasetInfo,
+    ImageItems,
+    LabelledImages,
+    Split,
+    parse_manifest,
+)
 
 _LARGEST_GREY = 16
 
@@ -32,6 +41,11 @@ class Digits(Dataset):
         """Return the stratified split that lies beside the images."""
         return parse_manifest((files(__package__) / "data" / "digits.split.json").read_text(encoding="utf-8"))
 
+    def items(self, split: Split) -> ImageItems:
+        """Return one split, image by image."""
+        images = self.load(split)
+        return ArrayItems(images.identities, images.labels, hashlib.sha256(_archive()).hexdigest(), images.pixels)
+
     def load(self, split: Split) -> LabelledImages:
         """Return one split; grey levels 0-16 become 0-255 in three equal channels."""
         identities = self.read_manifest()["splits"][split]
@@ -44,9 +58,12 @@ class Digits(Dataset):
 @functools.cache
 def _read_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return grey images [1797, 8, 8] with levels 0-16, and labels [1797]."""
-    content = (files(__package__) / "data" / "digits.npz").read_bytes()
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+    with np.load(io.BytesIO(_archive()), allow_pickle=False) as archive:
         return archive["images"], archive["labels"]
+
+
+def _archive() -> bytes:
+    return (files(__package__) / "data" / "digits.npz").read_bytes()
 
 
 DATASET = Digits()

@@ -21,8 +21,16 @@ from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome
 from benchmark.spec import TrialSpec
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
-from benchmark.training.evaluation import Evaluator, confusion_of, drift_pixels, feature_drift, scores_of
-from benchmark.training.images import IMAGENET_MEAN, IMAGENET_STD, PreparedImages, Presentation, prepare_images
+from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
+from benchmark.training.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TORCHVISION_CROP_FRACTION,
+    TORCHVISION_INTERPOLATION,
+    Presentation,
+    SplitImages,
+    open_images,
+)
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import assemble
@@ -97,9 +105,9 @@ class OpenTrial:
         self._refuse_changed_backbone()
         evaluation_started = time.perf_counter()
         test, test_read_at = self._images("test"), utc_now()
-        logits = self._evaluator.outputs(self._model, test.pixels)
+        logits = self._evaluator.outputs(self._model, test)
         test_seconds = time.perf_counter() - evaluation_started
-        validation_logits = self._evaluator.outputs(self._model, self._validation.pixels)
+        validation_logits = self._evaluator.outputs(self._model, self._validation)
         checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
         result = TrialResult(
             trial_id=self._spec.trial_id,
@@ -122,8 +130,8 @@ class OpenTrial:
         """Free the engine."""
         self.engine.close()
 
-    def _images(self, split: Split) -> PreparedImages:
-        return prepare_images(self._spec.dataset.name, split, presentation_of(self._spec))
+    def _images(self, split: Split) -> SplitImages:
+        return open_images(find_dataset(self._spec.dataset.name), split, presentation_of(self._spec))
 
     def _pretrained_drift_features(self) -> Float[Tensor, "images width"]:
         """Return the features before adaptation, from a model that has none attached yet."""
@@ -131,7 +139,7 @@ class OpenTrial:
             update={"method": self._spec.method.model_copy(update={"name": "head_only", "options": {}})}
         )
         pretrained = assemble(frozen_spec, 1).backbone.to(self._device)
-        return self._evaluator.outputs(pretrained, drift_pixels(self._validation))
+        return self._evaluator.outputs(pretrained, self._validation, NUM_DRIFT_IMAGES)
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
@@ -144,8 +152,8 @@ class OpenTrial:
 
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
-        scores = scores_of(self._evaluator.outputs(self._model, self._validation.pixels), self._validation.labels)
-        features = self._evaluator.outputs(self._model.backbone, drift_pixels(self._validation))
+        scores = scores_of(self._evaluator.outputs(self._model, self._validation), self._validation.labels)
+        features = self._evaluator.outputs(self._model.backbone, self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained else None,
@@ -217,16 +225,18 @@ class OpenTrial:
 def presentation_of(spec: TrialSpec) -> Presentation:
     """Return how a trial's protocol shows images to its backbone."""
     info = find_backbone(spec.backbone.name)
-    own = spec.protocol.normalisation == "backbone"
+    own_colours = spec.protocol.normalisation == "backbone"
+    own_resizing = spec.protocol.resizing == "backbone"
     return Presentation(
         image_size_pixels=spec.backbone.image_size_pixels,
-        interpolation=info.interpolation,
-        mean=info.mean if own else IMAGENET_MEAN,
-        std=info.std if own else IMAGENET_STD,
+        interpolation=info.interpolation if own_resizing else TORCHVISION_INTERPOLATION,
+        mean=info.mean if own_colours else IMAGENET_MEAN,
+        std=info.std if own_colours else IMAGENET_STD,
+        crop_fraction=info.crop_fraction if own_resizing else TORCHVISION_CROP_FRACTION,
     )
 
 
-def predictions_to_bytes(images: PreparedImages, logits: Float[Tensor, "images classes"]) -> bytes:
+def predictions_to_bytes(images: SplitImages, logits: Float[Tensor, "images classes"]) -> bytes:
     """Return per-image results as `.npz`: `identity`, `label`, `logits`."""
     buffer = io.BytesIO()
     np.savez_compressed(
