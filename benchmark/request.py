@@ -17,9 +17,8 @@ from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
+from benchmark.protocols import Augmentation, find_protocol, resolve_protocol
 from benchmark.spec import BackboneSpec, DatasetSpec, Frozen, MethodSpec, ProtocolSpec, TrainingSpec, TrialSpec
-
-PROTOCOL_REVISION = 1
 
 
 class NamedRequest(Frozen):
@@ -48,13 +47,16 @@ class DatasetRequest(NamedRequest):
 
 
 class ProtocolRequest(NamedRequest):
-    """A protocol as a user names it; parts of it may be replaced."""
+    """A protocol as a user names it; parts of it may be replaced. Null: as the protocol says."""
 
-    name: Literal["fair"] = Field(default="fair", description="the named protocol")
-    augmentation: Literal["none", "flip", "shift"] = Field(default="none", description="of training images")
-    normalisation: Literal["backbone", "imagenet"] = Field(default="backbone", description="whose mean and std")
-    selection: Literal["best_validation", "last_epoch"] = Field(
-        default="best_validation", description="which epoch's weights are tested"
+    name: Literal["fair", "paper"] = Field(default="fair", description="the named protocol")
+    augmentation: Augmentation | None = Field(default=None, description="of training images")
+    normalisation: Literal["backbone", "imagenet"] | None = Field(default=None, description="whose mean and std")
+    selection: Literal["best_validation", "last_epoch"] | None = Field(
+        default=None, description="which epoch's weights are tested"
+    )
+    resizing: Literal["backbone", "torchvision"] | None = Field(
+        default=None, description="whose filter and centre crop"
     )
 
 
@@ -111,8 +113,8 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         backbone=backbone,
         dataset=_resolve_dataset(asked.dataset),
         method=MethodSpec(name=method.name, revision=method.revision, options=options.model_dump()),
-        protocol=ProtocolSpec(revision=PROTOCOL_REVISION, **asked.protocol.model_dump()),
-        training=_resolve_training(asked.training, overrides, where_method),
+        protocol=_resolve_protocol(asked.protocol, asked.dataset.name),
+        training=_resolve_training(asked.protocol.name, asked.training, overrides, where_method),
         seed=asked.seed,
     )
 
@@ -152,8 +154,17 @@ def _resolve_method(asked: str | Mapping[str, Any], where: str) -> tuple[Method,
     return method, options, overrides
 
 
-def _resolve_training(training: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> TrainingSpec:
-    base = validated(TrainingSpec, training, "training")
+def _resolve_protocol(request: ProtocolRequest, dataset_name: str) -> ProtocolSpec:
+    replaced = request.model_dump(exclude={"name"}, exclude_none=True)
+    info = find_dataset(dataset_name).info
+    return resolve_protocol(request.name, replaced, info.name, info.flips_keep_labels)
+
+
+def _resolve_training(
+    protocol: str, training: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> TrainingSpec:
+    """Put together the protocol's training fields, the study's over them, and the method's over both."""
+    base = validated(TrainingSpec, {**find_protocol(protocol).training, **training}, "training")
     if not overrides:
         return base
     return validated(TrainingSpec, {**base.model_dump(), **overrides}, where)
