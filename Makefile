@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-slow test-faults test-tex test-docs test-real check format clean
+.PHONY: help install demo test test-slow test-faults test-tex test-docs test-real bench-input check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-docs: install  ## run the documentation's commands
 
 test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DATA)
 	$(BIN)/python -m pytest -m real
+
+bench-input: install  ## images/s of the input path beside a torchvision DataLoader, on 2 cores
+	$(BIN)/python -m tests.performance.input_throughput
 
 check: install  ## lint, types, import layers
 	$(BIN)/ruff check .

@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 
 from benchmark.backbones.contract import PAPER_BACKBONES, BackboneInfo, find_backbone
 from benchmark.backbones.parts.weight_files import WEIGHT_SUFFIXES, file_sha256, is_weight_file_name
-from benchmark.datasets.contract import find_dataset, name_and_root
+from benchmark.datasets.contract import find_dataset, name_and_root, open_dataset
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
+from benchmark.protocols import Augmentation, find_protocol, resolve_protocol
 from benchmark.spec import (
     BackboneSpec,
     DatasetSpec,
@@ -28,8 +29,6 @@ from benchmark.spec import (
     TrainingSpec,
     TrialSpec,
 )
-
-PROTOCOL_REVISION = 1
 
 
 class NamedRequest(Frozen):
@@ -59,20 +58,25 @@ class DatasetRequest(NamedRequest):
         description="public name (`adaptertune list datasets`), `image_folder:DIR`, `image_folder:FILE.tar`, `hf:NAME`"
     )
     root: str | None = Field(default=None, description="folder of the data; default: below $ADAPTERTUNE_DATA")
-    split: SplitPreset = Field(default="fixed", description="`paper` follows the run's seed, as released")
+    split: SplitPreset | None = Field(
+        default=None, description="default: the protocol's; `paper` follows the run's seed, as released"
+    )
     validation_fraction: float | None = Field(
         default=None, gt=0, lt=1, description="share of the training images held out for validation"
     )
 
 
 class ProtocolRequest(NamedRequest):
-    """A protocol as a user names it; parts of it may be replaced."""
+    """A protocol as a user names it; parts of it may be replaced. Null: as the protocol says."""
 
-    name: Literal["fair"] = Field(default="fair", description="the named protocol")
-    augmentation: Literal["none", "flip", "shift"] = Field(default="none", description="of training images")
-    normalisation: Literal["backbone", "imagenet"] = Field(default="backbone", description="whose mean and std")
-    selection: Literal["best_validation", "last_epoch"] = Field(
-        default="best_validation", description="which epoch's weights are tested"
+    name: Literal["fair", "paper"] = Field(default="fair", description="the named protocol")
+    augmentation: Augmentation | None = Field(default=None, description="of training images")
+    normalisation: Literal["backbone", "imagenet"] | None = Field(default=None, description="whose mean and std")
+    selection: Literal["best_validation", "last_epoch"] | None = Field(
+        default=None, description="which epoch's weights are tested"
+    )
+    resizing: Literal["backbone", "torchvision"] | None = Field(
+        default=None, description="whose filter and centre crop"
     )
 
 
@@ -125,12 +129,13 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     problems = [problem.below(where_method) for problem in method.check(options, info)]
     if problems:
         raise RequestError.of(problems)
+    dataset = _resolve_dataset(asked.dataset, asked.protocol.name, asked.seed)
     return TrialSpec(
         backbone=backbone,
-        dataset=_resolve_dataset(asked.dataset),
+        dataset=dataset,
         method=MethodSpec(name=method.name, revision=method.revision, options=options.model_dump()),
-        protocol=ProtocolSpec(revision=PROTOCOL_REVISION, **asked.protocol.model_dump()),
-        training=_resolve_training(asked.training, overrides, where_method),
+        protocol=_resolve_protocol(asked.protocol, dataset, asked.seed),
+        training=_resolve_training(asked.protocol.name, asked.training, overrides, where_method),
         seed=asked.seed,
     )
 
@@ -173,19 +178,22 @@ def _resolve_weights(asked: str, info: BackboneInfo) -> dict[str, Any]:
     raise RequestError("backbone.weights", asked, rule, f"Leave it out for {info.default_weights} weights.")
 
 
-def _resolve_dataset(request: DatasetRequest) -> DatasetSpec:
+def _resolve_dataset(request: DatasetRequest, protocol: str, seed: int) -> DatasetSpec:
+    """Pin a data set and its split, which is the protocol's unless the request names one."""
+    split = request.split or find_protocol(protocol).split
     dataset = find_dataset(
         request.name,
         root=request.root,
         validation_fraction=request.validation_fraction,
-        split=request.split,
+        split=split,
+        seed=seed,
     )
     return DatasetSpec(
         name=dataset.info.name,
         split_sha256=dataset.split_sha256,
         revision=dataset.info.revision,
         root=name_and_root(request.name, request.root)[1],
-        split=request.split,
+        split=split,
         validation_fraction=request.validation_fraction,
     )
 
@@ -201,8 +209,17 @@ def _resolve_method(asked: str | Mapping[str, Any], where: str) -> tuple[Method,
     return method, options, overrides
 
 
-def _resolve_training(training: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> TrainingSpec:
-    base = validated(TrainingSpec, training, "training")
+def _resolve_protocol(request: ProtocolRequest, dataset: DatasetSpec, seed: int) -> ProtocolSpec:
+    replaced = request.model_dump(exclude={"name"}, exclude_none=True)
+    info = open_dataset(dataset, seed).info
+    return resolve_protocol(request.name, replaced, info.name, info.flips_keep_labels)
+
+
+def _resolve_training(
+    protocol: str, training: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> TrainingSpec:
+    """Put together the protocol's training fields, the study's over them, and the method's over both."""
+    base = validated(TrainingSpec, {**find_protocol(protocol).training, **training}, "training")
     if not overrides:
         return base
     return validated(TrainingSpec, {**base.model_dump(), **overrides}, where)

@@ -87,6 +87,11 @@ class ProtocolSpec(Frozen):
     normalisation: Literal["backbone", "imagenet"] = Field(description="whose mean and standard deviation")
     augmentation: Literal["none", "flip", "shift", "crop_flip"] = Field(description="what happens to training images")
     selection: Literal["best_validation", "last_epoch"] = Field(description="which epoch's weights are tested")
+    resizing: Literal["backbone", "torchvision"] = Field(
+        default="backbone",
+        description="whose filter and centre crop: the backbone's own, or torchvision's bilinear at 224/256",
+        json_schema_extra=dict(ADDED_LATER),
+    )
 
 
 class TrainingSpec(Frozen):

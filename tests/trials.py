@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
 from benchmark.spec import BackboneSpec, DatasetSpec, MethodSpec, ProtocolSpec, Scalar, TrainingSpec, TrialSpec
+
+
+@dataclass(frozen=True)
+class TensorBatches:
+    """Images that are ready: the rows of a tensor."""
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, rows: Tensor, device: torch.device | str) -> Tensor:
+        return self.pixels[rows].to(device)
 
 
 def make_spec(seed: int = 0, epochs: int = 2, **options: Scalar) -> TrialSpec:

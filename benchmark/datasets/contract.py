@@ -50,7 +50,7 @@ class LabelledImages:
 
 
 class ImageItems(Protocol):
-    """The images of one split, in the manifest's order, each decoded when asked for.
+    """The images of one split, in the manifest's order, each decoded when asked for, from any thread.
 
     Attributes:
         identities: str array [N]: names that stay the same whatever the split or order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.distributed as distributed
@@ -11,13 +11,22 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from benchmark.result import Scores
-from benchmark.training.images import PreparedImages
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 NUM_DRIFT_IMAGES = 128
 """The first images of the validation split, on which the drift from the pretrained features is measured."""
+
+
+class Batches(Protocol):
+    """Images from which batches are made on demand."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch 3 size size"]:
+        """Return images as evaluation shows them, on the device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,24 +48,28 @@ class Evaluator:
     autocast_dtype: torch.dtype | None = None
 
     @torch.no_grad()
-    def outputs(self, model: nn.Module, pixels: Float[Tensor, "images 3 size size"]) -> Float[Tensor, "images out"]:
-        """Return the model's outputs for all images, in order and in fp32, on every rank's CPU.
+    def outputs(
+        self, model: nn.Module, images: Batches, num_first_images: int | None = None
+    ) -> Float[Tensor, "images out"]:
+        """Return the model's outputs for all images or the first ones, in order and in fp32, on every rank's CPU.
 
         Each rank computes every world-size-th image; all ranks run equally many batches, since a sharded model's
         forward pass is a collective; what pads the last ones is dropped.
         """
         was_training = model.training
         model.eval()
-        num_images = len(pixels)
+        num_images = len(images) if num_first_images is None else min(num_first_images, len(images))
         share_length = -(-num_images // self.world_size)
         rows = torch.arange(self.rank, share_length * self.world_size, self.world_size).clamp(max=num_images - 1)
-        share = torch.cat([self._forward(model, pixels[part]) for part in rows.split(self.batch_images)])
+        share = torch.cat(
+            [self._forward(model, images.batch(part, self.device)) for part in rows.split(self.batch_images)]
+        )
         model.train(was_training)
         return self._gather(share)[:num_images].cpu()
 
     def _forward(self, model: nn.Module, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch out"]:
         with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            outputs: Tensor = model(pixels.to(self.device))
+            outputs: Tensor = model(pixels)
         return outputs.float()
 
     def _gather(self, share: Float[Tensor, "share out"]) -> Float[Tensor, "padded out"]:
@@ -93,8 +106,3 @@ def feature_drift(features: Float[Tensor, "images width"], pretrained: Float[Ten
     if torch.equal(features, pretrained):
         return 0.0
     return 1.0 - functional.cosine_similarity(features.double(), pretrained.double(), dim=1).mean().item()
-
-
-def drift_pixels(images: PreparedImages) -> Float[Tensor, "images 3 size size"]:
-    """Return the fixed images that the drift is measured on."""
-    return images.pixels[:NUM_DRIFT_IMAGES]

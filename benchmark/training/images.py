@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,12 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.datasets.contract import Split, find_dataset
+from benchmark.datasets.contract import Dataset, Split
 from benchmark.streams import stream_key, uniform
+from benchmark.training.input.decoded_index import open_split
+from benchmark.training.input.resampling import resample
+from benchmark.training.input.stored import StoredImages
+from benchmark.training.input.windows import Windows, centre_windows, random_crop_windows
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -21,8 +26,17 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+TORCHVISION_INTERPOLATION = "bilinear"
+"""What torchvision's transforms resize with unless told otherwise."""
+TORCHVISION_CROP_FRACTION = 224 / 256
+"""`Resize(256)` and `CenterCrop(224)`; in proportion for other input sizes."""
+
 SHIFT_FRACTION = 1 / 8
 """Largest shift of the `shift` augmentation, as a fraction of the image's side."""
+LARGEST_PREPARED_BYTES = 64 * 2**20
+"""A split whose normalised inputs take no more is resampled once a process instead of in every epoch."""
+NUM_REUSED_BATCHES = 2
+"""Batches whose memory is kept: one that the step still holds, and the next."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +48,110 @@ class Presentation:
         interpolation: Resampling filter: `bicubic` or `bilinear`, with antialiasing.
         mean: Channel means for pixels in [0, 1].
         std: Channel standard deviations.
+        crop_fraction: Share of the shorter side that evaluation shows, from the centre.
     """
 
     image_size_pixels: int
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
-class PreparedImages:
-    """One split, ready for the backbone.
+class SplitImages:
+    """One split, from which batches are made on demand.
 
     Attributes:
-        identities: str array [N].
-        pixels: Normalised float32 tensor [N, 3, size, size].
-        labels: int64 tensor [N].
+        stored: Its decoded images.
+        presentation: How they are shown.
     """
 
-    identities: NDArray[np.str_]
-    pixels: Float[Tensor, "images 3 size size"]
-    labels: Int[Tensor, " images"]
+    stored: StoredImages
+    presentation: Presentation
+    _memory: list[NDArray[np.float32]] = field(default_factory=list, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.labels)
+        return len(self.stored)
+
+    @property
+    def identities(self) -> NDArray[np.str_]:
+        """Names [N] that stay the same whatever the split or order."""
+        return self.stored.identities
+
+    @property
+    def labels(self) -> Int[Tensor, " images"]:
+        """Classes [N]."""
+        return self.stored.labels
+
+    def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch 3 size size"]:
+        """Return images as evaluation shows them, normalised, on the device."""
+        if self._prepared is not None:
+            return self._prepared[rows].to(device)
+        stored, how = self.stored, self.presentation
+        heights, widths = stored.heights[rows], stored.widths[rows]
+        return self._resampled(rows, centre_windows(heights, widths, how.image_size_pixels, how.crop_fraction), device)
+
+    def training_batch(
+        self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
+    ) -> Float[Tensor, "batch 3 size size"]:
+        """Return augmented images, normalised, on the device; the draw depends on (seed, epoch, row) alone.
+
+        Args:
+            rows: Which images of the split.
+            augmentation: `crop_flip`: a random crop of the stored image, mirrored half of the time; the others act on
+                what `batch` returns: see `augment`.
+            seed: The trial's seed.
+            epoch: 1-based epoch.
+            device: Where the batch is made.
+        """
+        if augmentation != "crop_flip":
+            return augment(self.batch(rows, device), augmentation, seed, epoch, rows.to(device))
+        heights, widths = self.stored.heights[rows], self.stored.widths[rows]
+        size = self.presentation.image_size_pixels
+        return self._resampled(rows, random_crop_windows(heights, widths, size, seed, epoch, rows), device)
+
+    @functools.cached_property
+    def _prepared(self) -> Float[Tensor, "images 3 size size"] | None:
+        """All images as evaluation shows them, where they are few, of one square size and shown whole."""
+        size, stored = self.presentation.image_size_pixels, self.stored
+        side = int(stored.heights[0])
+        is_whole = self.presentation.crop_fraction == 1.0 and bool(
+            ((stored.heights == side) & (stored.widths == side)).all()
+        )
+        if not is_whole or len(self) * 3 * size * size * 4 > LARGEST_PREPARED_BYTES:
+            return None
+        return present(torch.from_numpy(np.stack([stored.image(row) for row in range(len(self))])), self.presentation)
+
+    def _resampled(
+        self, rows: Int[Tensor, " batch"], windows: Windows, device: torch.device | str
+    ) -> Float[Tensor, "batch 3 size size"]:
+        how = self.presentation
+        crops = self.stored.crops(rows, windows.vertical, windows.horizontal).to(device)
+        output = self._unused_memory(len(rows)) if crops.device.type == "cpu" else None
+        return resample(crops, windows, how.image_size_pixels, how.interpolation, how.mean, how.std, output)
+
+    def _unused_memory(self, num_images: int) -> Tensor:
+        """Return memory for a batch, that of an earlier one if nothing refers to it any more.
+
+        The system clears fresh memory page by page, which takes as long as the resampling itself.
+        """
+        size = self.presentation.image_size_pixels
+        shape = (num_images, 3, size, size)
+        for index in range(len(self._memory)):
+            # One reference is the list's and one the call's own: every tensor over the array adds one.
+            if sys.getrefcount(self._memory[index]) <= 2 and self._memory[index].shape == shape:
+                return torch.from_numpy(self._memory[index])
+        self._memory.append(np.empty(shape, dtype=np.float32))
+        del self._memory[:-NUM_REUSED_BATCHES]
+        return torch.from_numpy(self._memory[-1])
 
 
 @functools.lru_cache(maxsize=8)
-def prepare_images(dataset_name: str, split: Split, presentation: Presentation) -> PreparedImages:
-    """Read, resize and normalise one split; kept in the process for the trials that follow."""
-    images = find_dataset(dataset_name).load(split)
-    pixels = torch.from_numpy(images.pixels)
-    return PreparedImages(images.identities, present(pixels, presentation), torch.from_numpy(images.labels))
+def open_images(dataset: Dataset, split: Split, presentation: Presentation) -> SplitImages:
+    """Open one split; kept in the process for the trials that follow."""
+    return SplitImages(open_split(dataset, split, presentation.image_size_pixels), presentation)
 
 
 def present(pixels: UInt8[Tensor, "images height width 3"], how: Presentation) -> Float[Tensor, "images 3 size size"]:

@@ -18,7 +18,7 @@ from benchmark.launch_plan import LaunchPlan
 from benchmark.spec import TrialSpec
 from benchmark.streams import generator
 from benchmark.training.engine import TrainingEngine
-from benchmark.training.images import PreparedImages, augment
+from benchmark.training.images import SplitImages
 from benchmark.training.schedule import learning_rate_at
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def micro_batch_rows(
 
 
 def train_epoch(
-    engine: TrainingEngine, images: PreparedImages, spec: TrialSpec, plan: LaunchPlan, epoch: int, rank: int
+    engine: TrainingEngine, images: SplitImages, spec: TrialSpec, plan: LaunchPlan, epoch: int, rank: int
 ) -> TrainedEpoch:
     """Train one epoch.
 
@@ -94,15 +94,14 @@ def train_epoch(
 
 def _micro_step(
     engine: TrainingEngine,
-    images: PreparedImages,
+    images: SplitImages,
     rows: Int[Tensor, " batch"],
     spec: TrialSpec,
     plan: LaunchPlan,
     epoch: int,
     learning_rate: float,
 ) -> Tensor:
-    pixels = images.pixels[rows].to(plan.device)
-    pixels = augment(pixels, spec.protocol.augmentation, spec.seed, epoch, rows.to(plan.device))
+    pixels = images.training_batch(rows, spec.protocol.augmentation, spec.seed, epoch, plan.device)
     loss = functional.cross_entropy(
         engine(pixels).float(), images.labels[rows].to(plan.device), label_smoothing=spec.training.label_smoothing
     )

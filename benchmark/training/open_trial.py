@@ -13,27 +13,28 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from benchmark.backbones.contract import build_backbone, find_backbone
-from benchmark.datasets.contract import Split, find_dataset
+from benchmark.backbones.contract import find_backbone
+from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
-from benchmark.spec import BackboneSpec, TrialSpec
+from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
-from benchmark.training.evaluation import (
-    NUM_DRIFT_IMAGES,
-    Evaluator,
-    confusion_of,
-    drift_pixels,
-    feature_drift,
-    scores_of,
+from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
+from benchmark.training.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TORCHVISION_CROP_FRACTION,
+    TORCHVISION_INTERPOLATION,
+    Presentation,
+    SplitImages,
+    open_images,
 )
-from benchmark.training.images import IMAGENET_MEAN, IMAGENET_STD, PreparedImages, Presentation, prepare_images
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
-from benchmark.training.model import assemble
+from benchmark.training.model import assemble, load_pinned
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -60,12 +61,13 @@ class OpenTrial:
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self._device = torch.device(plan.device)
         self._evaluator = _evaluator(spec, plan, self.rank)
+        self._dataset = open_dataset(spec.dataset, spec.seed)
         self.train, self._validation = self._images("train"), self._images("validation")
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
-        self._model = assemble(spec, len(find_dataset(spec.dataset.name).info.class_names)).to(self._device)
+        self._model = assemble(spec, len(self._dataset.info.class_names)).to(self._device)
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
         self._pretrained_features = pretrained_drift_features(
-            spec.backbone, spec.seed, spec.dataset.name, presentation_of(spec), self._drift_evaluator
+            spec.backbone, spec.dataset, _deciding_seed(spec), presentation_of(spec), self._drift_evaluator
         )
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
@@ -108,7 +110,7 @@ class OpenTrial:
         self._refuse_changed_backbone()
         evaluation_started = time.perf_counter()
         test, test_read_at = self._images("test"), utc_now()
-        logits = self._evaluator.outputs(self._model, test.pixels)
+        logits = self._evaluator.outputs(self._model, test)
         test_seconds = time.perf_counter() - evaluation_started
         checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
         result = TrialResult(
@@ -132,8 +134,8 @@ class OpenTrial:
         """Free the engine."""
         self.engine.close()
 
-    def _images(self, split: Split) -> PreparedImages:
-        return prepare_images(self._spec.dataset.name, split, presentation_of(self._spec))
+    def _images(self, split: Split) -> SplitImages:
+        return open_images(self._dataset, split, presentation_of(self._spec))
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
@@ -146,8 +148,8 @@ class OpenTrial:
 
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
-        scores = scores_of(self._evaluator.outputs(self._model, self._validation.pixels), self._validation.labels)
-        features = self._drift_evaluator.outputs(self._model.backbone, drift_pixels(self._validation))
+        scores = scores_of(self._evaluator.outputs(self._model, self._validation), self._validation.labels)
+        features = self._drift_evaluator.outputs(self._model.backbone, self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained else None,
@@ -230,26 +232,37 @@ def drift_evaluator(device: str, precision: str) -> Evaluator:
 
 @functools.lru_cache(maxsize=4)
 def pretrained_drift_features(
-    backbone: BackboneSpec, seed: int, dataset_name: str, presentation: Presentation, evaluator: Evaluator
+    backbone: BackboneSpec, dataset: DatasetSpec, seed: int, presentation: Presentation, evaluator: Evaluator
 ) -> Float[Tensor, "images width"]:
-    """Return the features before adaptation on the fixed validation images; kept in the process for later trials."""
-    model = build_backbone(backbone.name, backbone.weights, backbone.image_size_pixels, seed).to(evaluator.device)
-    return evaluator.outputs(model, drift_pixels(prepare_images(dataset_name, "validation", presentation)))
+    """Return the features before adaptation on the fixed validation images; kept in the process for later trials.
+
+    The seed matters to random weights and to splits that follow it.
+    """
+    model = load_pinned(backbone, seed).model.to(evaluator.device)
+    validation = open_images(open_dataset(dataset, seed), "validation", presentation)
+    return evaluator.outputs(model, validation, NUM_DRIFT_IMAGES)
+
+
+def _deciding_seed(spec: TrialSpec) -> int:
+    """Return the seed where the pretrained features depend on it, else 0, so that trials share them."""
+    return spec.seed if spec.backbone.weights == "random" or spec.dataset.split == "paper" else 0
 
 
 def presentation_of(spec: TrialSpec) -> Presentation:
     """Return how a trial's protocol shows images to its backbone."""
     info = find_backbone(spec.backbone.name)
-    own = spec.protocol.normalisation == "backbone"
+    own_colours = spec.protocol.normalisation == "backbone"
+    own_resizing = spec.protocol.resizing == "backbone"
     return Presentation(
         image_size_pixels=spec.backbone.image_size_pixels,
-        interpolation=info.interpolation,
-        mean=info.mean if own else IMAGENET_MEAN,
-        std=info.std if own else IMAGENET_STD,
+        interpolation=info.interpolation if own_resizing else TORCHVISION_INTERPOLATION,
+        mean=info.mean if own_colours else IMAGENET_MEAN,
+        std=info.std if own_colours else IMAGENET_STD,
+        crop_fraction=info.crop_fraction if own_resizing else TORCHVISION_CROP_FRACTION,
     )
 
 
-def predictions_to_bytes(images: PreparedImages, logits: Float[Tensor, "images classes"]) -> bytes:
+def predictions_to_bytes(images: SplitImages, logits: Float[Tensor, "images classes"]) -> bytes:
     """Return per-image results as `.npz`: `identity`, `label`, `logits`."""
     buffer = io.BytesIO()
     np.savez_compressed(

@@ -90,11 +90,11 @@ def test_test_split_is_opened_once_and_last_when_a_trial_runs(
 ) -> None:
     opened: list[str] = []
 
-    def recording(dataset_name: str, split: Any, presentation: Any) -> Any:
+    def recording(dataset: Any, split: Any, presentation: Any) -> Any:
         opened.append(split)
-        return images.prepare_images(dataset_name, split, presentation)
+        return images.open_images(dataset, split, presentation)
 
-    monkeypatch.setattr(open_trial, "prepare_images", recording)
+    monkeypatch.setattr(open_trial, "open_images", recording)
     steps = trial_steps(*_spec(tiny_request))
     before_the_end = [next(steps) for _ in range(3)]
     assert opened == ["train", "validation"]

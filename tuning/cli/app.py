@@ -10,7 +10,7 @@ import typer
 from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
-from tuning.cli import catalogue, checks, data, plan, pretraining, results, running, single
+from tuning.cli import cache, catalogue, checks, data, plan, pretraining, results, running, single
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
 app.add_typer(data.app, name="data")
 app.command("pretrain", epilog=pretraining.EXAMPLE)(pretraining.pretrain)
 app.command("ui", epilog=results.UI_EXAMPLE)(results.ui)
+app.add_typer(cache.cache, name="cache")
 app.command("doctor", epilog=checks.EXAMPLE)(checks.doctor)
 
 

@@ -23,6 +23,11 @@ ADAPTER = {"name": "adaptertune", "rank": 4}
         pytest.param({"backbone": "vit_nan"}, ["backbone", "'vit_nano'"], id="unknown backbone"),
         pytest.param({"dataset": "digit"}, ["dataset", "'digits'"], id="unknown data set"),
         pytest.param({"protocol": "fairr"}, ["protocol.name", "'fair'"], id="unknown protocol"),
+        pytest.param(
+            {"protocol": {"name": "fair", "augmentation": "flip"}},
+            ["protocol.augmentation", "'flip'", "another class", "none or shift"],
+            id="mirrored digits",
+        ),
         pytest.param({"seed": "0"}, ["seed", "'0'", "integer"], id="wrong type"),
         pytest.param({"seed": -1}, ["seed", "-1", "greater than or equal to 0"], id="negative seed"),
         pytest.param({"method": {**ADAPTER, "rank": 0}}, ["method.rank", "0", "at least|greater"], id="rank 0"),

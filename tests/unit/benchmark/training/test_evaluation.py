@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmark.training.evaluation import Evaluator, confusion_of, feature_drift, scores_of
+from tests.trials import TensorBatches
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
 LABELS = torch.tensor([0, 0, 0, 2])
@@ -26,13 +27,13 @@ def test_scores_are_right_when_worked_by_hand() -> None:
 def test_outputs_keep_their_order_when_the_batch_does_not_divide_the_set() -> None:
     pixels = torch.arange(7.0).view(7, 1)
     evaluator = Evaluator(rank=0, world_size=1, batch_images=3, device=torch.device("cpu"))
-    assert torch.equal(evaluator.outputs(torch.nn.Identity(), pixels), pixels)
+    assert torch.equal(evaluator.outputs(torch.nn.Identity(), TensorBatches(pixels)), pixels)
 
 
 def test_model_returns_to_training_when_it_was_training() -> None:
     model = torch.nn.Dropout(0.5).train()
     evaluator = Evaluator(rank=0, world_size=1, batch_images=8, device=torch.device("cpu"))
-    assert torch.equal(evaluator.outputs(model, torch.ones(4, 2)), torch.ones(4, 2))
+    assert torch.equal(evaluator.outputs(model, TensorBatches(torch.ones(4, 2))), torch.ones(4, 2))
     assert model.training
 
 

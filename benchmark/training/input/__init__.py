@@ -1,0 +1,1 @@
+"""The input path: decoded once into memory-mapped bytes, cropped and resampled in batches on the trial's device."""

@@ -1,0 +1,70 @@
+"""Guards the protocols as data: `fair` keeps its earlier identity, `paper` is what the paper's code does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmark.errors import RequestError
+from benchmark.protocols import FAIR, PAPER, PROTOCOLS, Protocol, resolve_protocol
+from benchmark.request import resolve_trial
+from benchmark.spec import TrainingSpec, hashed_fields
+
+
+def test_fair_protocol_hashes_as_at_first_when_the_data_set_is_digits(tiny_request: dict[str, Any]) -> None:
+    # The fields and values of the first release, by which the shipped demo's trials are known.
+    assert hashed_fields(resolve_trial(tiny_request).protocol) == {
+        "name": "fair",
+        "revision": 1,
+        "normalisation": "backbone",
+        "augmentation": "none",
+        "selection": "best_validation",
+    }
+
+
+def test_paper_protocol_is_the_released_one_when_named_alone(tiny_request: dict[str, Any]) -> None:
+    protocol = resolve_trial({**tiny_request, "protocol": "paper"}).protocol
+    assert (protocol.normalisation, protocol.resizing) == ("imagenet", "torchvision")
+    assert (protocol.augmentation, protocol.selection) == ("crop_flip", "last_epoch")
+
+
+def test_paper_trains_as_released_when_nothing_else_is_asked() -> None:
+    # AdapterTune's released configurations (arXiv 2603.14706).
+    released = TrainingSpec(
+        epochs=50,
+        warmup_epochs=5,
+        global_batch_images=128,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        gradient_clip_norm=1.0,
+        label_smoothing=0.0,
+        precision="fp32",
+    )
+    request = {"backbone": "vit_nano", "dataset": "digits", "method": "head_only", "protocol": "paper"}
+    assert resolve_trial(request).training == released
+
+
+def test_study_wins_over_the_protocol_when_both_set_a_training_field(tiny_request: dict[str, Any]) -> None:
+    assert resolve_trial({**tiny_request, "protocol": "paper"}).training.epochs == tiny_request["training"]["epochs"]
+
+
+def test_fair_protocol_crops_and_mirrors_when_mirroring_keeps_the_class() -> None:
+    assert resolve_protocol("fair", {}, "pets", flips_keep_labels=True).augmentation == "crop_flip"
+
+
+@pytest.mark.parametrize("augmentation", ["flip", "crop_flip"])
+def test_fair_protocol_refuses_to_mirror_when_that_changes_the_class(augmentation: str) -> None:
+    with pytest.raises(RequestError, match=r"protocol\.augmentation.*svhn may show another class"):
+        resolve_protocol("fair", {"augmentation": augmentation}, "svhn", flips_keep_labels=False)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_training_fields_of_a_protocol_are_known_when_it_is_shipped(protocol: Protocol) -> None:
+    assert TrainingSpec(**protocol.training)
+
+
+def test_protocols_say_how_methods_are_tuned_and_how_they_split_when_compared() -> None:
+    assert "same budget" in FAIR.tuning
+    assert (FAIR.split, PAPER.split) == ("fixed", "paper")
+    assert any("seed also moves the split" in note for note in PAPER.notes)
