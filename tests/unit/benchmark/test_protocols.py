@@ -41,12 +41,13 @@ def test_paper_trains_as_released_when_nothing_else_is_asked() -> None:
         label_smoothing=0.0,
         precision="fp32",
     )
-    request = {"backbone": "vit_nano", "dataset": "digits", "method": "head_only", "protocol": "paper"}
+    request = {"backbone": "vit_nano", "dataset": "cifar10", "method": "head_only", "protocol": "paper"}
     assert resolve_trial(request).training == released
 
 
 def test_study_wins_over_the_protocol_when_both_set_a_training_field(tiny_request: dict[str, Any]) -> None:
-    assert resolve_trial({**tiny_request, "protocol": "paper"}).training.epochs == tiny_request["training"]["epochs"]
+    request = {**tiny_request, "dataset": "cifar10", "protocol": "paper"}
+    assert resolve_trial(request).training.epochs == tiny_request["training"]["epochs"]
 
 
 def test_fair_protocol_crops_and_mirrors_when_mirroring_keeps_the_class() -> None:
