@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
 from benchmark.errors import RequestError, nearest
 from benchmark.launch_plan import LaunchPlan, plan_launch
-from benchmark.methods.contract import method_names
+from benchmark.methods.contract import find_method
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_trial
 from benchmark.spec import Frozen, TrialSpec
 from benchmark.tracking import PlannedTrial
@@ -41,14 +41,6 @@ class ResourcesSpec(Frozen):
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"
     )
-
-    @field_validator("by_method")
-    @classmethod
-    def _methods_exist(cls, by_method: dict[str, WorkersSpec]) -> dict[str, WorkersSpec]:
-        for name in by_method:
-            if name not in method_names():
-                raise ValueError(f"there is no method {name!r}. {nearest(name, method_names())}")
-        return by_method
 
     def for_method(self, name: str) -> ResourcesSpec:
         """Return the resources of one method's trials."""
@@ -134,6 +126,8 @@ def expand(spec: StudySpec) -> Study:
     Raises:
         RequestError: A cell or a claim is refused.
     """
+    for name in spec.resources.by_method:
+        find_method(name, f"resources.by_method.{name}")
     trials: dict[str, ScheduledTrial] = {}
     for condition in _conditions(spec):
         resources = spec.resources.for_method(condition.method.name)
