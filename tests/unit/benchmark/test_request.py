@@ -35,8 +35,8 @@ ADAPTER = {"name": "adaptertune", "rank": 4}
         pytest.param({"training": {"epochs": 2, "warmup_epochs": 2}}, ["training", "smaller than epochs"], id="warmup"),
         pytest.param({"training": {"learning_rate": 0}}, ["training.learning_rate", "greater than 0"], id="rate 0"),
         pytest.param(
-            {"backbone": {"name": "vit_nano", "image_size": 30}},
-            ["image_size", "28 and 32"],
+            {"backbone": {"name": "vit_nano", "image_size": 31}},
+            ["image_size", "30 and 36"],
             id="patch does not divide",
         ),
     ],
