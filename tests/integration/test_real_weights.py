@@ -89,7 +89,7 @@ def _accuracy(data: Path, weights: str, image_size: int) -> float:
 
 def test_features_are_timms_own_when_both_resample_one_file_to_96_pixels(data: Path) -> None:
     path = str(data / f"{NAME}.safetensors")
-    by_timm = timm.create_model(NAME, True, {"file": path}, num_classes=0, img_size=96).eval()
+    by_timm = timm.create_model(NAME, True, pretrained_cfg_overlay={"file": path}, num_classes=0, img_size=96).eval()
     ours = load_backbone(NAME, "file", 96, weights_file=path).model
     pixels = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
