@@ -76,7 +76,8 @@ class Provenance(_Record):
 
     weights_sha256: str = Field(description="over the tensors really loaded, before any resampling")
     backbone_licence: str | None = Field(
-        default=None, description="terms of the backbone's weights, with `(non-commercial)` where they say so"
+        default=None,
+        description="terms of the backbone's weights, with `(non-commercial)` where they say so; none if random",
     )
     split_sha256: str
     frozen_sha256_before: str = Field(description="over the frozen tensors, before the first step")

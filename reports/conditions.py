@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.result import Scores, TrialResult, TrialStatus
-from reports.fields import Setting, method_of, options_of, selectable_fields, setting_of
+from reports.fields import (
+    RANDOM_WEIGHTS,
+    Setting,
+    has_random_weights,
+    method_of,
+    options_of,
+    selectable_fields,
+    setting_of,
+)
 
 if TYPE_CHECKING:
     from benchmark.tracking import PlannedTrial, StudyRecord, TrackedTrial
@@ -160,12 +168,16 @@ def short_options(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def condition_labels(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return a label by condition: the method, its short options, and every other field that tells two apart."""
+    """Return a label by condition: the method, its short options, and every other field that tells two apart.
+
+    Random weights stand in every label, so that every table says so.
+    """
     varying = varying_fields(specs.values())
     labels = {}
     for key, spec in specs.items():
         fields = selectable_fields(spec)
         extras = [f"{name}={fields[name]}" for name in sorted(varying[method_of(spec)]) if name in fields]
+        extras += [RANDOM_WEIGHTS] if has_random_weights(spec) else []
         labels[key] = " · ".join([" ".join([method_of(spec), *short_options(spec).values()]), *extras])
     return labels
 

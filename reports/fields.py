@@ -10,6 +10,12 @@ from benchmark.spec import Scalar, as_canonical_json
 
 SpecJson = Mapping[str, Any]
 
+RANDOM_WEIGHTS = "random weights"
+"""Stands wherever a backbone that was not pretrained is named."""
+
+NOT_IN_IDENTITY = ("weights_file", "assumed_from")
+"""The fields of a backbone that do not enter a trial's identity."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -19,16 +25,23 @@ class Setting:
         backbone: The backbone's name.
         dataset: The data set's name.
         key: Canonical JSON of the three specs.
+        has_random_weights: Whether the backbone was not pretrained.
     """
 
     backbone: str
     dataset: str
     key: str
+    has_random_weights: bool = False
+
+    @property
+    def backbone_title(self) -> str:
+        """The backbone as headings name it."""
+        return f"{self.backbone}, {RANDOM_WEIGHTS}" if self.has_random_weights else self.backbone
 
     @property
     def name(self) -> str:
         """The setting as a reader names it."""
-        return f"{self.backbone} × {self.dataset}"
+        return f"{self.backbone_title} × {self.dataset}"
 
 
 def setting_of(spec: SpecJson) -> Setting:
@@ -36,12 +49,17 @@ def setting_of(spec: SpecJson) -> Setting:
     backbone = without_files(spec.get("backbone", {}))
     shared = {"backbone": backbone, "dataset": spec.get("dataset", {}), "protocol": spec.get("protocol", {})}
     names = str(backbone.get("name", "unknown")), str(shared["dataset"].get("name", "unknown"))
-    return Setting(*names, as_canonical_json(shared))
+    return Setting(*names, as_canonical_json(shared), has_random_weights(spec))
+
+
+def has_random_weights(spec: SpecJson) -> bool:
+    """Return whether a trial's backbone was not pretrained."""
+    return spec.get("backbone", {}).get("weights") == "random"
 
 
 def without_files(part: SpecJson) -> dict[str, Any]:
-    """Return a spec part without the paths that do not enter a trial's identity."""
-    return {name: value for name, value in part.items() if name != "weights_file"}
+    """Return a spec part without the fields that do not enter a trial's identity."""
+    return {name: value for name, value in part.items() if name not in NOT_IN_IDENTITY}
 
 
 def options_of(spec: SpecJson) -> dict[str, Scalar]:

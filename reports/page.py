@@ -11,7 +11,7 @@ from reports.conditions import count_statuses, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
 from reports.formatting import ABSENT, duration, plural, points, points_interval
-from reports.provenance import disagreements, package_versions, provenance_facts
+from reports.provenance import cautions, disagreements, package_versions, provenance_facts
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
 from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
 from reports.runs import RunLinks
@@ -95,6 +95,7 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
         ("Wall time", duration(study.wall_seconds)),
         ("Overhead per trial", duration(analysis.overhead_seconds)),
         ("Test reads", str(len(study.test_reads))),
+        *cautions(analysis.conditions),
     ]
 
 

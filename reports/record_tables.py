@@ -151,6 +151,7 @@ def _trial_fields(planned: PlannedTrial, tracked: TrackedTrial | None) -> dict[s
         "trial_id": planned.trial_id,
         "condition_id": planned.condition_id,
         "backbone": spec.get("backbone", {}).get("name"),
+        "backbone_weights": spec.get("backbone", {}).get("weights"),
         "dataset": spec.get("dataset", {}).get("name"),
         "method": method_of(spec),
         **{name: options.get(name) for name in NAMED_OPTIONS},

@@ -216,6 +216,14 @@ def _read_weights(
     return read_tensors(Path(weights_file)), weights_file
 
 
+def licence_of_weights(name: str, weights: str) -> str | None:
+    """Return the terms of the weights that a trial loads; none for random ones, which nobody licenses."""
+    if weights == "random":
+        return None
+    line = find_backbone(name).licence_line
+    return f"{line} by its name; the weights are a local file" if weights == "file" else line
+
+
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over name, type, shape and bytes of tensors, by sorted name."""
     import torch

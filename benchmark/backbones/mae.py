@@ -16,7 +16,7 @@ _mae = partial(
     crop_fraction=0.9,
     licence="CC-BY-NC-4.0",
     source="facebookresearch/mae (arXiv 2111.06377), on the hub under timm/; licence as both state it",
-    note="trained without labels",
+    note="non-commercial use only; trained without labels",
 )
 
 _INFOS = (

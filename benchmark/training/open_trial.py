@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from benchmark.backbones.contract import find_backbone
+from benchmark.backbones.contract import find_backbone, licence_of_weights
 from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
@@ -202,7 +202,7 @@ class OpenTrial:
         commit, is_dirty = git_state()
         return Provenance(
             weights_sha256=self._model.weights_sha256,
-            backbone_licence=find_backbone(self._spec.backbone.name).licence_line,
+            backbone_licence=licence_of_weights(self._spec.backbone.name, self._spec.backbone.weights),
             split_sha256=self._spec.dataset.split_sha256,
             frozen_sha256_before=self._frozen_sha256_before,
             frozen_sha256_after=self._model.frozen_sha256(),

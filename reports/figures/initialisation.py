@@ -82,7 +82,7 @@ def _panel(analysis: Analysis, top: Axes, bottom: Axes, group: Sequence[Conditio
         for axes, field, scale in ((top, "validation_top1", 100.0), (bottom, "feature_drift", 1.0)):
             _curve(axes, early_values(analysis, condition, field), scale, position, str(condition.option("init")))
     top.set(ylabel="validation top-1, %")
-    top.set_title(panel_title(group[0].method, group[0].setting.backbone, group[0].setting.dataset))
+    top.set_title(panel_title(group[0].method, group[0].setting.backbone_title, group[0].setting.dataset))
     top.legend(title=None, loc="lower right")
     bottom.set(xlabel="epoch", ylabel="feature drift")
     bottom.set_ylim(bottom=min(0.0, bottom.get_ylim()[0]))

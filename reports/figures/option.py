@@ -137,7 +137,7 @@ def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
     axes.set_ylim(-0.6, len(group) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="top-1, %")
-    axes.set_title(panel_title(group[0].method, group[0].setting.backbone, group[0].setting.dataset))
+    axes.set_title(panel_title(group[0].method, group[0].setting.backbone_title, group[0].setting.dataset))
 
 
 def _spoken(group: Sequence[Condition], option: str) -> str:

@@ -83,7 +83,7 @@ def _panel(axes: Axes, group: Sequence[Condition], methods: Sequence[str], split
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12)
     axes.set(xlabel="trained parameters", ylabel=f"{split} top-1, %")
-    axes.set_title(panel_title("", group[0].setting.backbone, group[0].setting.dataset))
+    axes.set_title(panel_title("", group[0].setting.backbone_title, group[0].setting.dataset))
 
 
 def short_count(value: float) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmark.backbones.contract import tensors_sha256
+from benchmark.backbones.vit_nano import read_bundled_tensors
 from benchmark.errors import DivergedError, TrialError
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.request import resolve_trial
@@ -69,6 +71,8 @@ def test_result_is_complete_when_the_trial_ends(tiny_request: dict[str, Any]) ->
     assert result.epochs[0].feature_drift == 0.0  # the zero initialisation starts at the pretrained features
     assert result.provenance is not None
     assert result.provenance.frozen_sha256_before == result.provenance.frozen_sha256_after
+    assert result.provenance.weights_sha256 == tensors_sha256(read_bundled_tensors())
+    assert result.provenance.backbone_licence == "Apache-2.0"
     assert result.cost is not None
     assert result.cost.num_adapter_parameters == 6 * (2 * 64 * 4 + 4 + 64)
 

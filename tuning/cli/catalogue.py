@@ -25,12 +25,26 @@ def list_members(
     if as_json:
         print_json({kind: rows})
         return 0
-    columns = list(rows[0])
-    table = Table(*columns, box=None)
+    columns = [column for column in rows[0] if column not in _BELOW_TABLE.get(kind, ())]
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column.replace("_", " "), no_wrap=column == "name", overflow="fold")
     for row in rows:
         table.add_row(*(_as_text(row[column]) for column in columns))
     console.print(table)
+    for text in _remarks(rows, _BELOW_TABLE.get(kind, ())):
+        console.print(text, style="dim", soft_wrap=True)
     return 0
+
+
+def _remarks(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """Return every distinct text of long columns, each once, with the names that it is about."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for column in columns:
+            if isinstance(row[column], str) and row[column]:
+                names.setdefault(f"{column}: {row[column]}", []).append(row["name"])
+    return [f"{text}\n    {', '.join(members)}" for text, members in names.items()]
 
 
 def _methods() -> list[dict[str, Any]]:
@@ -61,7 +75,9 @@ def _backbones() -> list[dict[str, Any]]:
             "patch_size_pixels": info.patch_size_pixels,
             "image_size_pixels": info.image_size_pixels,
             "num_parameters": info.num_parameters,
-            "licence": info.licence,
+            "licence": info.licence_line,
+            "is_non_commercial": info.is_non_commercial,
+            "note": info.note,
             "source": info.source,
         }
         for info in backbones
@@ -91,6 +107,10 @@ _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "datasets": _datasets,
     "studies": _studies,
 }
+
+
+_BELOW_TABLE = {"backbones": ("is_non_commercial", "note", "source")}
+"""Columns that would leave a terminal no room for names; what the first says, licence and note say too."""
 
 
 def _as_text(value: object) -> str:

@@ -16,13 +16,19 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from benchmark.backbones.contract import BackboneInfo, find_backbone, load_backbone, tensors_sha256
+from benchmark.backbones.contract import (
+    BackboneInfo,
+    find_backbone,
+    licence_of_weights,
+    load_backbone,
+    tensors_sha256,
+)
 from benchmark.backbones.parts.loading import load_strictly, resize_input
 from benchmark.backbones.parts.weight_files import file_sha256
 from benchmark.backbones.vit_nano import build as build_nano
 from benchmark.backbones.vit_nano import read_bundled_tensors
 from benchmark.errors import MissingError, RequestError
-from benchmark.request import resolve_trial
+from benchmark.request import BackboneRequest, _resolve_backbone, resolve_trial
 from benchmark.training.model import assemble
 
 Tensors = dict[str, Tensor]
@@ -341,3 +347,20 @@ def test_random_weights_follow_the_seed_alone_when_asked_for() -> None:
 def test_info_is_still_made_by_position_when_the_new_fields_are_left_out() -> None:
     info = BackboneInfo("x", 64, 2, 8, 32, 0, (0, 0, 0), (1, 1, 1), "bicubic", "MIT", "")
     assert (info.mlp_ratio, info.default_weights, info.is_non_commercial) == (4.0, "pretrained", False)
+
+
+def test_tag_is_assumed_and_marked_when_the_paper_names_it_barely() -> None:
+    asked = BackboneRequest(name="deit_tiny_patch16_224", weights="random")
+    spec, _ = _resolve_backbone(asked, "paper")
+    assert (spec.name, spec.assumed_from) == ("deit_tiny_patch16_224.fb_in1k", "deit_tiny_patch16_224")
+    with pytest.raises(RequestError, match=r"deit_tiny_patch16_224\.fb_in1k"):
+        _resolve_backbone(asked, "fair")
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [("pretrained", "CC-BY-NC-4.0 (non-commercial)"), ("random", None), ("file", "CC-BY-NC-4.0 (non-commercial) by")],
+)
+def test_licence_is_the_loaded_weights_when_a_result_states_it(weights: str, expected: str | None) -> None:
+    licence = licence_of_weights("vit_base_patch16_224.mae", weights)
+    assert licence == expected or str(licence).startswith(f"{expected} its name")
