@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from benchmark.backbones.contract import BackboneInfo, find_backbone
-from benchmark.datasets.contract import find_dataset, name_and_root
+from benchmark.datasets.contract import Dataset, find_dataset, name_and_root
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
 from benchmark.launch_plan import LaunchPlan, plan_launch
@@ -57,7 +57,9 @@ class DatasetRequest(NamedRequest):
         description="public name (`adaptertune list datasets`), `image_folder:DIR`, `image_folder:FILE.tar`, `hf:NAME`"
     )
     root: str | None = Field(default=None, description="folder of the data; default: below $ADAPTERTUNE_DATA")
-    split: SplitPreset = Field(default="fixed", description="`paper` follows the run's seed, as released")
+    split: SplitPreset | None = Field(
+        default=None, description="`fixed` unless asked for; `paper` follows the run's seed, as released"
+    )
     validation_fraction: float | None = Field(
         default=None, gt=0, lt=1, description="share of the training images held out for validation"
     )
@@ -125,7 +127,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         raise RequestError.of(problems)
     return TrialSpec(
         backbone=backbone,
-        dataset=_resolve_dataset(asked.dataset),
+        dataset=_resolve_dataset(asked.dataset, _find_requested_dataset(asked.dataset)),
         method=MethodSpec(name=method.name, revision=method.revision, options=options.model_dump()),
         protocol=ProtocolSpec(revision=PROTOCOL_REVISION, **asked.protocol.model_dump()),
         training=_resolve_training(asked.training, overrides, where_method),
@@ -152,19 +154,22 @@ def _resolve_backbone(request: BackboneRequest) -> tuple[BackboneSpec, BackboneI
     return spec, info
 
 
-def _resolve_dataset(request: DatasetRequest) -> DatasetSpec:
-    dataset = find_dataset(
+def _find_requested_dataset(request: DatasetRequest) -> Dataset:
+    return find_dataset(
         request.name,
         root=request.root,
         validation_fraction=request.validation_fraction,
-        split=request.split,
+        split=request.split or "fixed",
     )
+
+
+def _resolve_dataset(request: DatasetRequest, dataset: Dataset) -> DatasetSpec:
     return DatasetSpec(
         name=dataset.info.name,
         split_sha256=dataset.split_sha256,
         revision=dataset.info.revision,
         root=name_and_root(request.name, request.root)[1],
-        split=request.split,
+        split=request.split or "fixed",
         validation_fraction=request.validation_fraction,
     )
 

@@ -25,7 +25,7 @@ def list_members(
     if as_json:
         print_json({kind: rows})
         return 0
-    columns = list(rows[0])
+    columns = list(_COLUMNS_FOR_PEOPLE.get(kind, rows[0]))
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*(_as_text(row[column]) for column in columns))
@@ -91,6 +91,10 @@ _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "datasets": _datasets,
     "studies": _studies,
 }
+
+
+_COLUMNS_FOR_PEOPLE = {"datasets": ("name", "num_classes", "num_images", "checksum", "licence")}
+"""Where a terminal is too narrow for all of them; `--json` has the rest."""
 
 
 def _as_text(value: object) -> str:
