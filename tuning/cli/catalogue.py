@@ -25,7 +25,7 @@ def list_members(
     if as_json:
         print_json({kind: rows})
         return 0
-    columns = [column for column in rows[0] if column not in _BELOW_TABLE.get(kind, ())]
+    columns = _COLUMNS_FOR_PEOPLE.get(kind, tuple(rows[0]))
     table = Table(box=None)
     for column in columns:
         table.add_column(column.replace("_", " "), no_wrap=column == "name", overflow="fold")
@@ -109,8 +109,14 @@ _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
-_BELOW_TABLE = {"backbones": ("is_non_commercial", "note", "source")}
-"""Columns that would leave a terminal no room for names; what the first says, licence and note say too."""
+_COLUMNS_FOR_PEOPLE = {
+    "backbones": ("name", "width", "depth", "patch_size_pixels", "image_size_pixels", "num_parameters", "licence"),
+    "datasets": ("name", "num_classes", "num_images", "checksum", "licence"),
+}
+"""Where a terminal is too narrow for all of them; `--json` has the rest."""
+
+_BELOW_TABLE = {"backbones": ("note", "source")}
+"""Long texts that many rows share; what `is_non_commercial` says, the licence says too."""
 
 
 def _as_text(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.datasets.reading.decoding import IMAGE_SUFFIXES
-from benchmark.datasets.reading.items import FileItems, StoredItems, TarItems
+from benchmark.datasets.reading.items import FileItems, StoredItems, TarItems, read_bytes
 from benchmark.datasets.storage.archives import tar_images
 from benchmark.datasets.storage.checksums import HashIndex
 from benchmark.errors import MissingError, Problem, RequestError
@@ -140,23 +141,27 @@ def _walk(folder: Path) -> Iterable[Path]:
 def _members_of(path: Path) -> tuple[set[tuple[str, str]], list[StoredImage]]:
     """Return the same from a tar, whose members may lie below one common folder."""
     images, folders, others = [], set(), []
-    members = tar_images(path)
+    members, index, stat = tar_images(path), HashIndex(path), path.stat()
     skipped = _common_depth([PurePosixPath(member.name).parts for member in members])
-    with path.open("rb") as file:
-        for member in members:
-            parts = PurePosixPath(member.name).parts[skipped:]
-            if len(parts) < 3 or parts[0] not in SPLIT_FOLDERS or any(part.startswith(".") for part in parts):
-                continue
-            folders.add((parts[0], parts[1]))
-            if PurePosixPath(member.name).suffix.lower() not in IMAGE_SUFFIXES:
-                others.append(member.name)
-                continue
-            file.seek(member.offset_data)
-            digest = hashlib.sha256(file.read(member.size)).hexdigest()
-            place = (str(path), member.name, member.offset_data, member.size)
-            images.append(StoredImage("/".join(parts), digest, place))
+    for member in members:
+        parts = PurePosixPath(member.name).parts[skipped:]
+        if len(parts) < 3 or parts[0] not in SPLIT_FOLDERS or any(part.startswith(".") for part in parts):
+            continue
+        folders.add((parts[0], parts[1]))
+        if PurePosixPath(member.name).suffix.lower() not in IMAGE_SUFFIXES:
+            others.append(member.name)
+            continue
+        place = (str(path), member.name, member.offset_data, member.size)
+        digest = index.remembered(f"{path}!{member.name}", stat, functools.partial(_member_sha256, place))
+        images.append(StoredImage("/".join(parts), digest, place))
+    index.save()
     _warn_of_others(path, others)
     return folders, images
+
+
+def _member_sha256(place: tuple[str, str, int, int]) -> str:
+    path, _, offset, num_bytes = place
+    return hashlib.sha256(read_bytes(path, offset, num_bytes)).hexdigest()
 
 
 def _common_depth(paths: Sequence[tuple[str, ...]]) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.datasets.storage.places import data_root
@@ -64,11 +65,15 @@ class HashIndex:
             stat = path.stat()
         except OSError as error:
             raise MissingError(f"{path}: the file cannot be read: {error.strerror or error}") from error
-        known = self._entries.get(str(path))
+        return self.remembered(str(path), stat, lambda: checksum_of(path).removeprefix("sha256:"))
+
+    def remembered(self, name: str, stat: os.stat_result, compute: Callable[[], str]) -> str:
+        """Return the hash known under a name while its file has this size and time of change; else compute it."""
+        known = self._entries.get(name)
         if known and known[:2] == [stat.st_size, stat.st_mtime_ns]:
             return str(known[2])
-        digest = checksum_of(path).removeprefix("sha256:")
-        self._entries[str(path)] = [stat.st_size, stat.st_mtime_ns, digest]
+        digest = compute()
+        self._entries[name] = [stat.st_size, stat.st_mtime_ns, digest]
         self._has_new = True
         return digest
 

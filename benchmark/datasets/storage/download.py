@@ -67,10 +67,8 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         here = part.stat().st_size if part.exists() else 0
-        message = (
-            f"{url}: the download failed: {reason}; {here} bytes are kept in {part}, run the command again to go on"
-        )
-        raise MissingError(message) from error
+        kept = f"; {here} bytes are kept in {part}, run the command again to go on" if here else ""
+        raise MissingError(f"{url}: the download failed: {reason}{kept}") from error
 
 
 def _write(response: http.client.HTTPResponse, part: Path, have: int, progress: Progress) -> None:

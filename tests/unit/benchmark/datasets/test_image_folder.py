@@ -102,13 +102,15 @@ def test_manifest_holds_identities_and_its_hash_when_written(tmp_path: Path) -> 
     assert "test/dog/002.png" in text
 
 
-def test_images_are_hashed_once_when_nothing_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_are_hashed_once_when_nothing_changed(tmp_path: Path, packed: bool) -> None:
     folder = make_folder(tmp_path / "pets")
-    before = find_dataset(f"image_folder:{folder}").split_sha256
+    place = [folder, make_tar(tmp_path / "pets.tar", folder)][packed]
+    before = find_dataset(f"image_folder:{place}").split_sha256
     (path,) = (tmp_path / "data-root" / "index").glob("*.json")
     written = path.stat().st_mtime_ns
     find_dataset.cache_clear()
-    assert find_dataset(f"image_folder:{folder}").split_sha256 == before
+    assert find_dataset(f"image_folder:{place}").split_sha256 == before
     assert path.stat().st_mtime_ns == written
 
 

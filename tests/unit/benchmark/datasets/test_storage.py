@@ -153,6 +153,16 @@ def test_link_is_refused_when_it_leads_out_of_a_tar(tmp_path: Path) -> None:
         unpack(tmp_path / "links.tar", tmp_path / "to")
 
 
+def test_folder_is_named_when_the_disk_is_full_while_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_tar(tmp_path / "a.tar.gz", "train/a.png")
+    monkeypatch.setattr(tarfile.TarFile, "extract", fail)
+    with pytest.raises(MissingError, match=r"to: a\.tar\.gz cannot be unpacked: No space left"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "to")
+
+
 @pytest.mark.parametrize("name", ["broken.tar.gz", "broken.zip", "broken.tar"])
 def test_archive_is_named_when_it_is_damaged(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not an archive")
