@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CUBIC_SHARPNESS = -0.5
 _FILTER_RADIUS_PIXELS = {"bilinear": 1.0, "bicubic": 2.0}
 _NUM_IMAGES_IN_CPU_CACHE = 16
-"""Images resampled at once on a CPU: more would leave its cache between the passes."""
+"""Small images resampled at once on a CPU: more would leave its cache between the passes. Large ones go one by one."""
 _LONGEST_TABULATED_PIXELS = 64
 """Crops of images up to this side come from a table of all lengths, 3.7 MB for 64 to 224 pixels."""
 
@@ -52,16 +52,24 @@ def resample(
     """
     if output is None:
         output = torch.empty(len(crops), 3, size_pixels, size_pixels, device=crops.device)
-    at_once = _NUM_IMAGES_IN_CPU_CACHE if crops.device.type == "cpu" else len(crops)
+    is_large = max(crops.shape[1:3]) > _LONGEST_TABULATED_PIXELS
+    at_once = len(crops) if crops.device.type != "cpu" else 1 if is_large else _NUM_IMAGES_IN_CPU_CACHE
     lowest = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
     highest = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
     offset, scale = crops.new_tensor(mean, dtype=torch.float32) * 255.0, crops.new_tensor(std, dtype=torch.float32)
     for start in range(0, len(crops), at_once):
         images = slice(start, start + at_once)
+        shown = windows.part(images)
+        # Large frames are cut to what is in them; small ones keep the size that the table is for.
+        height, width = _longest(shown) if is_large else crops.shape[1:3]
         # Weights sum to 1, so normalising the few source pixels is normalising the many of the output.
-        pixels = ((crops[images].float() - offset) / (scale * 255.0)).permute(0, 3, 1, 2).contiguous()
-        _two_passes(pixels, windows.part(images), interpolation, (lowest, highest), output[images])
+        pixels = ((crops[images, :height, :width].float() - offset) / (scale * 255.0)).permute(0, 3, 1, 2).contiguous()
+        _two_passes(pixels, shown, interpolation, (lowest, highest), output[images])
     return output
+
+
+def _longest(windows: Windows) -> tuple[int, int]:
+    return int(windows.vertical.length.max()), int(windows.horizontal.length.max())
 
 
 def _two_passes(
