@@ -17,7 +17,16 @@ from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
-from benchmark.spec import BackboneSpec, DatasetSpec, Frozen, MethodSpec, ProtocolSpec, TrainingSpec, TrialSpec
+from benchmark.spec import (
+    BackboneSpec,
+    DatasetSpec,
+    Frozen,
+    MethodSpec,
+    ProtocolSpec,
+    TrainingSpec,
+    TrialSpec,
+    recorded_options,
+)
 
 PROTOCOL_REVISION = 1
 
@@ -102,7 +111,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         RequestError: A key, a value or a combination is refused; every problem found is in it.
     """
     asked = validated(TrialRequest, request, "")
-    backbone, info = _resolve_backbone(asked.backbone)
+    backbone, info = resolve_backbone(asked.backbone)
     method, options, overrides = _resolve_method(asked.method, where_method)
     problems = [problem.below(where_method) for problem in method.check(options, info)]
     if problems:
@@ -110,14 +119,19 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     return TrialSpec(
         backbone=backbone,
         dataset=_resolve_dataset(asked.dataset),
-        method=MethodSpec(name=method.name, revision=method.revision, options=options.model_dump()),
+        method=MethodSpec(name=method.name, revision=method.revision, options=recorded_options(options)),
         protocol=ProtocolSpec(revision=PROTOCOL_REVISION, **asked.protocol.model_dump()),
         training=_resolve_training(asked.training, overrides, where_method),
         seed=asked.seed,
     )
 
 
-def _resolve_backbone(request: BackboneRequest) -> tuple[BackboneSpec, BackboneInfo]:
+def resolve_backbone(request: BackboneRequest) -> tuple[BackboneSpec, BackboneInfo]:
+    """Pin a backbone: its weights, its input size.
+
+    Raises:
+        RequestError: There is no such backbone, or its patches do not divide the image size.
+    """
     info = find_backbone(request.name)
     size = request.image_size or info.image_size_pixels
     if size % info.patch_size_pixels:

@@ -34,6 +34,7 @@ class BackboneInfo:
         source: Where the weights come from.
         weights_sha256: Content hash of weights that ship with the package; none for the others.
         revision: Raised when the numbers obtained with it change.
+        mlp_ratio: Hidden width of a block's MLP, in embedding dimensions.
     """
 
     name: str
@@ -49,6 +50,12 @@ class BackboneInfo:
     source: str
     weights_sha256: str | None = None
     revision: int = 1
+    mlp_ratio: float = 4.0
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of a block's MLP, as timm rounds it."""
+        return int(self.width * self.mlp_ratio)
 
 
 def backbone_names() -> tuple[str, ...]:

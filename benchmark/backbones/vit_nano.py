@@ -28,6 +28,7 @@ _INFO = BackboneInfo(
     licence="Apache-2.0",
     source="this project: `adaptertune pretrain vit_nano`, procedurally generated images",
     weights_sha256="3acb4ae7e47315d91cc231f40a0dc053987bfecef0b7a9d4e5b7670983fa79bc",
+    mlp_ratio=MLP_RATIO,
 )
 
 BACKBONES = {_INFO.name: _INFO}
