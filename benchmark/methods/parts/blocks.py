@@ -97,9 +97,13 @@ def require_standard_blocks(backbone: VisionTransformer, method: str, pre_norm_o
     """
     kinds: tuple[type, ...] = (Block,) if pre_norm_only else (Block, ResPostBlock)
     for number, block in enumerate(backbone.blocks):
-        parts = (("block", block, kinds), ("attention", block.attn, (Attention,)), ("MLP", block.mlp, (Mlp,)))
-        for part, module, allowed in parts:
-            if type(module) not in allowed:
-                names = " or ".join(kind.__name__ for kind in allowed)
-                rule = f"it is defined for timm's {names}; {part} {number} of this backbone is {type(module).__name__}"
-                raise RequestError("method.name", method, rule, "Choose another backbone or method.")
+        _require(method, f"block {number}", block, kinds)
+        _require(method, f"the attention of block {number}", block.attn, (Attention,))
+        _require(method, f"the MLP of block {number}", block.mlp, (Mlp,))
+
+
+def _require(method: str, part: str, module: object, kinds: tuple[type, ...]) -> None:
+    if type(module) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        rule = f"it is defined for timm's {names}; {part} of this backbone is {type(module).__name__}"
+        raise RequestError("method.name", method, rule, "Choose another backbone or method.")
