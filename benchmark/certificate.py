@@ -9,6 +9,7 @@ give the unmerged features, where the method merges.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,17 +117,15 @@ def small_subject(width: int, depth: int = 2, **structure: Any) -> Subject:
 
     arguments = {"img_size": 18, "patch_size": 6, "embed_dim": width, "depth": depth, "num_heads": 4, "num_classes": 0}
 
-    def build() -> VisionTransformer:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(width)
-            return VisionTransformer(**{**arguments, **structure}).eval()
-
-    num_parameters = sum(parameter.numel() for parameter in build().parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(width)
+        template = VisionTransformer(**{**arguments, **structure}).eval()
+    num_parameters = sum(parameter.numel() for parameter in template.parameters())
     half = (0.5, 0.5, 0.5)
     info = BackboneInfo(
         f"small_{width}", width, depth, 6, 18, num_parameters, half, half, "bicubic", "", "random weights"
     )
-    return Subject(info, build)
+    return Subject(info, functools.partial(copy.deepcopy, template))
 
 
 def certify(method: Method, values: Mapping[str, Any], subject: Subject) -> Certificate:
@@ -214,7 +213,7 @@ class Examination:
 
     def count(self) -> tuple[Verdict, str]:
         """The trainable parameters are as many as the formula says, at two widths and two ranks."""
-        subjects = [self.subject, *(small_subject(width, self.subject.info.depth) for width in COUNT_WIDTHS)]
+        subjects = [self.subject, *_count_subjects(self.subject.info.depth)]
         figures = []
         for subject in subjects:
             for options in _at_two_ranks(self.options):
@@ -296,6 +295,11 @@ class Examination:
     def _features(self, backbone: torch.nn.Module) -> Tensor:
         features: Tensor = backbone(self._pixels)
         return features
+
+
+@functools.lru_cache(maxsize=2)
+def _count_subjects(depth: int) -> tuple[Subject, ...]:
+    return tuple(small_subject(width, depth) for width in COUNT_WIDTHS)
 
 
 def _at_two_ranks(options: Any) -> list[Any]:

@@ -69,8 +69,11 @@ class Bottleneck(nn.Module):
     def forward(self, y: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Return the correction that is added to `y`."""
         hidden = self.dropout(self.activation(self.down(self.norm_in(y))))
-        correction: Tensor = self.norm_out(self.drop_path(self.up(hidden)) * self.scale)
-        return correction
+        correction: Tensor = self.drop_path(self.up(hidden))
+        if isinstance(self.scale, nn.Parameter) or self.scale != 1.0:
+            correction = correction * self.scale
+        normed: Tensor = self.norm_out(correction)
+        return normed
 
     @torch.no_grad()
     def initialise(self, init: str, draws: torch.Generator) -> None:
