@@ -12,7 +12,7 @@ from pydantic import Field
 
 from benchmark.backbones.contract import BackboneInfo
 from benchmark.methods.contract import Method
-from benchmark.methods.parts.axes import NONLINEAR, BottleneckAxes, NamedScale
+from benchmark.methods.parts.axes import NONLINEAR, BottleneckAxes, Scale
 from benchmark.methods.parts.placement import blocks_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class AdapterPlusOptions(BottleneckAxes):
     init: Literal["zero", "small", "lora", "houlsby", "bert", "xavier"] = Field(
         default="houlsby", description="how the projections start"
     )
-    scale: float | NamedScale = Field(default="channel", description="factor on the correction")
+    scale: Scale = Field(default="channel", description="factor on the correction")
     drop_path: float = Field(default=0.1, ge=0, lt=1, description="of an image's whole correction")
 
 

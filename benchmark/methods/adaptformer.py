@@ -12,7 +12,7 @@ from pydantic import Field
 
 from benchmark.backbones.contract import BackboneInfo
 from benchmark.methods.contract import Method
-from benchmark.methods.parts.axes import NONLINEAR, Activation, BottleneckAxes, NamedScale
+from benchmark.methods.parts.axes import NONLINEAR, Activation, BottleneckAxes, Scale
 from benchmark.methods.parts.placement import blocks_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class AdaptFormerOptions(BottleneckAxes):
         default="lora", description="how the projections start"
     )
     activation: Activation = Field(default="relu", description="nonlinearity between the projections")
-    scale: float | NamedScale = Field(default=0.1, description="factor on the correction")
+    scale: Scale = Field(default=0.1, description="factor on the correction")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of the bottleneck's activations")
 
 

@@ -6,7 +6,7 @@ A method of the family redeclares the axes whose default is its own, and narrows
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from benchmark.methods.contract import BottleneckOptions
 from benchmark.spec import ADDED_LATER
 
 Activation = Literal["gelu", "relu", "quick_gelu", "none"]
-NamedScale = Literal["learned", "channel"]
+Scale = Annotated[float, Field(gt=0)] | Literal["learned", "channel"]
 LayerNormPosition = Literal["none", "in", "out"]
 Site = Literal["block", "attention", "mlp"]
 
@@ -40,7 +40,7 @@ class BottleneckAxes(BottleneckOptions):
     activation: Activation = Field(
         default="gelu", description="nonlinearity between the projections", json_schema_extra=dict(ADDED_LATER)
     )
-    scale: float | NamedScale = Field(
+    scale: Scale = Field(
         default=1.0,
         description="factor on the correction: a number, or learned from 1, one for all or one a channel",
         json_schema_extra=dict(ADDED_LATER),
