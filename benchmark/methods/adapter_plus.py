@@ -1,4 +1,4 @@
-"""Adapter+: a bottleneck behind the block with a learned scale a channel (arXiv 2406.06820, section 3).
+"""Adapter+: a bottleneck behind the block with a learned scale a channel (arXiv 2406.06820).
 
 `y <- y + s * DropPath(U GELU(D y + b_D) + b_U)` with s learned from 1, one a channel; Houlsby's initialisation, no
 LayerNorm of its own, DropPath 0.1.

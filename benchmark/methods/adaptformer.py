@@ -1,4 +1,4 @@
-"""AdaptFormer: a scaled bottleneck in parallel to the MLP (arXiv 2205.13535, equations 3 and 4).
+"""AdaptFormer: a scaled bottleneck in parallel to the MLP (arXiv 2205.13535).
 
 `y = u + MLP(LN u) + s (U ReLU(D u + b_D) + b_U)` with s = 0.1; D Kaiming-uniform, U and the biases zero; dropout 0.1
 between the projections as in the released code. `layer_norm` gives the bottleneck a LayerNorm before or behind it.

@@ -1,4 +1,4 @@
-"""APLA: train the attention's output projection alone, or a random part of it (arXiv 2503.11335, section 3).
+"""APLA: train the attention's output projection alone, or a random part of it (arXiv 2503.11335).
 
 The part is a random set of the projection's outputs in each block: their columns in the paper's notation, rows of
 torch's weight, with their biases.

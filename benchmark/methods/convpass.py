@@ -1,4 +1,4 @@
-"""Convpass: a convolutional bypass beside attention and MLP (arXiv 2207.07039, section 3.2).
+"""Convpass: a convolutional bypass beside attention and MLP (arXiv 2207.07039).
 
 `x + Attn(LN1 x) + s C(LN1 x)`, and likewise at the MLP, with C: down to rank r, QuickGELU, a 3x3 convolution over the
 grid of image tokens, QuickGELU, dropout 0.1, up again. Each prefix token is convolved as a 1x1 image of its own, as the

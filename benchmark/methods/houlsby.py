@@ -1,4 +1,4 @@
-"""Houlsby adapters: a bottleneck on the attention output and one on the MLP output (arXiv 1902.00751, section 2.1).
+"""Houlsby adapters: a bottleneck on the attention output and one on the MLP output (arXiv 1902.00751).
 
 With `a` a branch's output: `x <- x + a + U f(D a + b_D) + b_U`, in both branches of each block, before the residual
 add and behind LayerScale where there is one. The projections start from a normal of std 0.01 cut at two standard

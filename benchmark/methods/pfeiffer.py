@@ -1,7 +1,7 @@
 """Pfeiffer adapters: one bottleneck behind the MLP (arXiv 2005.00247; the layer is that of MAD-X, arXiv 2005.00052).
 
 `y <- y + U ReLU(D y + b_D) + b_U` behind the MLP's residual add: its place in a pre-norm Vision Transformer as drawn in
-arXiv 2406.06820, figure 2. Both projections start from BERT's N(0, 0.02^2). `layer_norm: in` gives the adapter a
+arXiv 2406.06820 Both projections start from BERT's N(0, 0.02^2). `layer_norm: in` gives the adapter a
 LayerNorm of its own.
 """
 

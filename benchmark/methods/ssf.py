@@ -1,7 +1,7 @@
-"""SSF: scale and shift the features behind every operation (arXiv 2210.08823, equation 2; cf. FiLM, 1709.07871).
+"""SSF: scale and shift the features behind every operation (arXiv 2210.08823; cf. FiLM, 1709.07871).
 
 `x <- gamma * x + beta` behind LN1, qkv, proj, LN2, fc1 and fc2 of each block, the patch embedding and the last
-LayerNorm; gamma ~ N(1, 0.02^2), beta ~ N(0, 0.02^2). Merged, it is a plain backbone again (equation 4).
+LayerNorm; gamma ~ N(1, 0.02^2), beta ~ N(0, 0.02^2). Merged, it is a plain backbone again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VPT-deep: fresh prompt tokens at the input of every block (arXiv 2203.12119, equations 5 and 6).
+"""VPT-deep: fresh prompt tokens at the input of every block (arXiv 2203.12119).
 
 p learned tokens behind the prefix (CLS and registers) of every block's input; what the block makes of them is dropped.
 Drawn from U(-v, v) with v = sqrt(6 / (3 patch^2 + d)); dropout 0.1 as in the released code.

@@ -1,4 +1,4 @@
-"""VPT-shallow: prompt tokens at the input of the first block (arXiv 2203.12119, equation 4).
+"""VPT-shallow: prompt tokens at the input of the first block (arXiv 2203.12119).
 
 p learned tokens behind the prefix (CLS and registers), before the first block; they travel to the last one, where they
 are taken out again, so that average pooling sees image tokens alone. Drawn from U(-v, v) with
