@@ -1,8 +1,8 @@
 """Hydra: a parallel and a sequential linear branch at a linear map (arXiv 2309.06922).
 
 `y = W x + b`; `y + s P(x) + s S(y)` with P and S linear bottlenecks `U (D x + b_D) + b_U`; at the attention's output
-projection and at fc2. D Xavier-uniform, all else zero; s is chosen by data set in the paper. Merged, it
-is one linear map again.
+projection and at fc2. D Xavier-uniform, all else zero; s is chosen by data set in the paper. Merged, it is one
+linear map again.
 """
 
 from __future__ import annotations

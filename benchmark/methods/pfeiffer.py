@@ -1,8 +1,8 @@
 """Pfeiffer adapters: one bottleneck behind the MLP (arXiv 2005.00247; the layer is that of MAD-X, arXiv 2005.00052).
 
-`y <- y + U ReLU(D y + b_D) + b_U` behind the MLP's residual add: its place in a pre-norm Vision Transformer as drawn in
-arXiv 2406.06820 Both projections start from BERT's N(0, 0.02^2). `layer_norm: in` gives the adapter a
-LayerNorm of its own.
+`y <- y + U ReLU(D y + b_D) + b_U` behind the MLP's residual add: its place in a pre-norm Vision Transformer in the
+released code of arXiv 2406.06820. Both projections start from BERT's N(0, 0.02^2). `layer_norm: in` gives the adapter
+a LayerNorm of its own.
 """
 
 from __future__ import annotations
