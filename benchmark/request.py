@@ -28,6 +28,7 @@ from benchmark.spec import (
     SplitPreset,
     TrainingSpec,
     TrialSpec,
+    recorded_options,
 )
 
 
@@ -124,7 +125,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         RequestError: A key, a value or a combination is refused; every problem found is in it.
     """
     asked = validated(TrialRequest, request, "")
-    backbone, info = _resolve_backbone(asked.backbone, asked.protocol.name)
+    backbone, info = resolve_backbone(asked.backbone, asked.protocol.name)
     method, options, overrides = _resolve_method(asked.method, where_method)
     problems = [problem.below(where_method) for problem in method.check(options, info)]
     if problems:
@@ -133,14 +134,14 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     return TrialSpec(
         backbone=backbone,
         dataset=dataset,
-        method=MethodSpec(name=method.name, revision=method.revision, options=options.model_dump()),
+        method=MethodSpec(name=method.name, revision=method.revision, options=recorded_options(options)),
         protocol=_resolve_protocol(asked.protocol, dataset, asked.seed),
         training=_resolve_training(asked.protocol.name, asked.training, overrides, where_method),
         seed=asked.seed,
     )
 
 
-def _resolve_backbone(request: BackboneRequest, protocol: str = "fair") -> tuple[BackboneSpec, BackboneInfo]:
+def resolve_backbone(request: BackboneRequest, protocol: str = "fair") -> tuple[BackboneSpec, BackboneInfo]:
     """Pin a backbone: its name, its weights, its input size.
 
     Raises:

@@ -153,6 +153,17 @@ def hashed_fields(model: BaseModel) -> dict[str, Any]:
     return fields
 
 
+def recorded_options(options: BaseModel) -> dict[str, Scalar]:
+    """Return a method's options as a trial records them: one added later only where it differs from its default."""
+    defaults = {
+        name: field.default
+        for name, field in type(options).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("hashed") == "when-changed"
+    }
+    recorded = options.model_dump()
+    return {name: value for name, value in recorded.items() if name not in defaults or value != defaults[name]}
+
+
 def as_canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no spaces, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -80,6 +80,11 @@ class BackboneInfo:
     note: str = ""
 
     @property
+    def mlp_width(self) -> int:
+        """Hidden width of a block's MLP, as timm rounds it."""
+        return int(self.width * self.mlp_ratio)
+
+    @property
     def is_non_commercial(self) -> bool:
         """Whether the licence of its weights forbids commercial use."""
         return "-nc" in self.licence.lower()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from benchmark.backbones.contract import BackboneInfo
-from benchmark.errors import Problem
+from benchmark.errors import Problem, RequestError
 from benchmark.methods.parts.placement import PLACEMENT_RULE, blocks_of, is_placement, normalised
 from benchmark.registry import member, member_names
 from benchmark.spec import Frozen
@@ -26,14 +27,11 @@ class NoOptions(Frozen):
     """The options of a method that has none."""
 
 
-class BottleneckOptions(Frozen):
-    """The axes that bottleneck adapters share."""
+class RankedOptions(Frozen):
+    """The options of methods that have a rank and sit in some of the blocks."""
 
     rank: int = Field(ge=1, description="width of the bottleneck; at most the backbone's width")
     placement: str = Field(default="all", description="in which blocks an adapter sits; blocks count from 0")
-    init: Literal["zero", "small", "lora", "houlsby", "bert", "xavier"] = Field(
-        default="zero", description="how the projections start; zero and lora start at the pretrained function"
-    )
 
     @field_validator("placement")
     @classmethod
@@ -55,18 +53,56 @@ class BottleneckOptions(Frozen):
         return problems
 
 
+class BottleneckOptions(RankedOptions):
+    """What every bottleneck adapter has; `parts/axes.py` adds the further axes."""
+
+    init: Literal["zero", "small", "lora", "houlsby", "bert", "xavier"] = Field(
+        default="zero", description="how the projections start; zero and lora start at the pretrained function"
+    )
+
+
 class Method(ABC):
-    """An adaptation method: stateless; one instance serves every trial."""
+    """An adaptation method: stateless; one instance serves every trial.
+
+    Attributes:
+        name: Public name: the file's.
+        title: As shown to people.
+        source: The paper.
+        revision: Raised when the method's numbers change.
+        Options: The typed options.
+        certified: Options that the certificate examines; where there is a rank, the first one is also counted at twice
+            its rank.
+        not_mergeable: Why the trained method cannot be written into a plain backbone; empty where `merge` does so.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
     revision: ClassVar[int] = 1
     Options: ClassVar[type[Frozen]] = NoOptions
+    certified: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    not_mergeable: ClassVar[str] = "it has no closed form in the backbone's own weights"
 
     def check(self, options: Any, backbone: BackboneInfo) -> list[Problem]:
         """Return the ways in which the options do not fit the backbone."""
-        return options.check(backbone) if isinstance(options, BottleneckOptions) else []
+        return options.check(backbone) if isinstance(options, RankedOptions) else []
+
+    def not_applicable(self, options: Any) -> Mapping[str, str]:
+        """Return the certificate's items that cannot apply, each with its reason."""
+        return {}
+
+    def rewrites_frozen_weights(self, options: Any) -> bool:
+        """Whether attaching changes pretrained tensors that then stay frozen, such as taking singular vectors out."""
+        return False
+
+    def merge(self, backbone: VisionTransformer, options: Any) -> None:
+        """Write the trained adaptation into the backbone's own weights, leaving a plain timm model.
+
+        Raises:
+            RequestError: The method cannot be merged, or not into this backbone.
+        """
+        rule = f"{self.title} cannot be merged: {self.not_mergeable}"
+        raise RequestError("method.name", self.name, rule)
 
     @abstractmethod
     def is_identity_at_start(self, options: Any) -> bool:

@@ -17,6 +17,7 @@ class FullFinetune(Method):
     name = "full_finetune"
     title = "Full fine-tuning"
     source = "the baseline of AdapterTune, arXiv 2603.14706"
+    not_mergeable = ""
 
     def is_identity_at_start(self, options: Any) -> bool:
         """Return true: training starts from the pretrained weights."""
@@ -29,6 +30,9 @@ class FullFinetune(Method):
     def count_parameters(self, options: Any, backbone: BackboneInfo) -> int:
         """Return the backbone's own number of parameters."""
         return backbone.num_parameters
+
+    def merge(self, backbone: VisionTransformer, options: Any) -> None:
+        """Do nothing: the backbone is plain already."""
 
 
 METHOD = FullFinetune()

@@ -17,6 +17,7 @@ class HeadOnly(Method):
     name = "head_only"
     title = "Head only"
     source = "linear probing; the baseline of AdapterTune, arXiv 2603.14706"
+    not_mergeable = ""
 
     def is_identity_at_start(self, options: Any) -> bool:
         """Return true: nothing is attached."""
@@ -28,6 +29,9 @@ class HeadOnly(Method):
     def count_parameters(self, options: Any, backbone: BackboneInfo) -> int:
         """Return 0: the head is counted apart."""
         return 0
+
+    def merge(self, backbone: VisionTransformer, options: Any) -> None:
+        """Do nothing: the backbone is plain already."""
 
 
 METHOD = HeadOnly()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.launch_plan import LaunchPlan
+from benchmark.methods.parts.masks import MaskSource
 from benchmark.spec import TrainingSpec
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -30,6 +31,10 @@ class TrainingEngine:
     """A DeepSpeed engine around the trainable parameters of a model, with AdamW.
 
     The optimiser is torch's, since one named in the configuration would make DeepSpeed compile its own.
+
+    Attributes:
+        optimizer: AdamW over the trainable parameters.
+        masks: The model's random masks.
     """
 
     def __init__(self, model: nn.Module, training: TrainingSpec, plan: LaunchPlan) -> None:
@@ -40,6 +45,7 @@ class TrainingEngine:
             training: Optimisation settings; the learning rate is set at each step.
             plan: Workers, micro-batch, accumulation, ZeRO stage.
         """
+        self.masks = MaskSource(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameters,

@@ -85,7 +85,8 @@ def train_epoch(
             step, spec.training.learning_rate, num_warmup_steps, spec.training.epochs * steps_per_epoch
         )
         for rows in micro_batches:
-            loss = _micro_step(engine, images, rows, spec, plan, epoch, learning_rate)
+            with engine.masks.drawn(spec.seed, step, rows.to(plan.device)):
+                loss = _micro_step(engine, images, rows, spec, plan, epoch, learning_rate)
             losses[index] += loss.double() / plan.accumulation_steps
     step_losses = _mean_over_ranks(losses, plan.num_workers)
     _refuse_divergence(step_losses, (epoch - 1) * steps_per_epoch)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.contract import LoadedBackbone, find_backbone, load_backbone, tensors_sha256
-from benchmark.methods.contract import find_method
+from benchmark.backbones.contract import LoadedBackbone, load_backbone, tensors_sha256
+from benchmark.methods.contract import Method, find_method
 from benchmark.spec import BackboneSpec, TrialSpec
 from benchmark.streams import generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from timm.models.vision_transformer import VisionTransformer
 
 
 class AdaptedClassifier(nn.Module):
@@ -53,16 +54,33 @@ def assemble(spec: TrialSpec, num_classes: int) -> AdaptedClassifier:
         MissingError: The weights are not here.
         RequestError: The weights do not fit the backbone, or the method does not fit its blocks.
     """
-    info = find_backbone(spec.backbone.name)
     loaded = load_pinned(spec.backbone, spec.seed)
-    backbone = loaded.model.requires_grad_(False)
-    pretrained = dict(backbone.state_dict(keep_vars=True))
     method = find_method(spec.method.name)
-    method.attach(backbone, method.Options.model_validate(spec.method.options), spec.seed)
-    model = AdaptedClassifier(backbone, info.width, num_classes)
-    _initialise_head(model.head, spec.seed)
-    model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
+    options = method.Options.model_validate(spec.method.options)
+    model = adapt(loaded.model, method, options, spec.seed, num_classes)
     model.weights_sha256 = loaded.weights_sha256
+    return model
+
+
+def adapt(backbone: VisionTransformer, method: Method, options: Any, seed: int, num_classes: int) -> AdaptedClassifier:
+    """Freeze a backbone, attach a method to it and give it a head.
+
+    Args:
+        backbone: Without a head; changed in place.
+        method: What to attach.
+        options: An instance of the method's `Options`.
+        seed: Names the streams of the new weights.
+        num_classes: Of the head.
+    """
+    backbone.requires_grad_(False)
+    pretrained = dict(backbone.state_dict(keep_vars=True))
+    weights_sha256 = tensors_sha256(pretrained)
+    width = int(backbone.num_features)
+    method.attach(backbone, options, seed)
+    model = AdaptedClassifier(backbone, width, num_classes)
+    _initialise_head(model.head, seed)
+    model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
+    model.weights_sha256 = weights_sha256
     return model
 
 

@@ -1,142 +1,42 @@
-"""The contract every method keeps because it exists: a new file in `benchmark/methods` is tested here as it is."""
+"""The contract every method keeps because it exists: a new file in `benchmark/methods` is certified here as it is."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as functional
 
-from benchmark.backbones.contract import BackboneInfo, build_backbone, find_backbone
-from benchmark.methods.contract import BottleneckOptions, Method, find_method, method_names
-from benchmark.request import resolve_trial
-from benchmark.training.checkpoint import restore, snapshot
-from benchmark.training.model import AdaptedClassifier, assemble
+from benchmark.backbones.contract import BackboneInfo
+from benchmark.certificate import Certificate, certify, small_subject
+from benchmark.methods.contract import find_method, method_names
 
-NUM_CLASSES = 10
+ITEMS = ("identity", "gradients", "frozen", "count", "seed", "checkpoint", "loss", "merge")
+MILLION = 1.0e6
 
 
-def _variants() -> list[Any]:
-    """Return every method, and the bottleneck ones at several ranks, placements and initialisations."""
-    cases = []
-    for name in method_names():
-        grid: list[dict[str, Any]] = [{}]
-        if issubclass(find_method(name).Options, BottleneckOptions):
-            grid = [
-                {"rank": 4},
-                {"rank": 8, "placement": "last:2"},
-                {"rank": 4, "init": "small"},
-                {"rank": 4, "init": "lora"},
-                {"rank": 4, "init": "houlsby"},
-                {"rank": 4, "init": "bert"},
-                {"rank": 4, "init": "xavier"},
-            ]
-        cases += [
-            pytest.param({"name": name, **options}, id="-".join([name, *map(str, options.values())]))
-            for options in grid
-        ]
-    return cases
+@functools.cache
+def _certificates(name: str) -> tuple[Certificate, ...]:
+    """Examine each of the method's certified options once, on a small random backbone of two blocks."""
+    method, subject = find_method(name), small_subject(64)
+    return tuple(certify(method, options, subject) for options in method.certified)
 
 
-def _assemble(method: dict[str, Any], seed: int = 0) -> AdaptedClassifier:
-    spec = resolve_trial({"backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed})
-    return assemble(spec, NUM_CLASSES)
+@pytest.mark.parametrize("item", ITEMS)
+@pytest.mark.parametrize("name", method_names())
+def test_certificate_holds_when_a_method_exists(name: str, item: str) -> None:
+    findings = [
+        (dict(certificate.options), finding.measured)
+        for certificate in _certificates(name)
+        for finding in certificate.findings
+        if finding.item == item and finding.verdict == "fail"
+    ]
+    assert findings == []
 
 
-def _options(method: dict[str, Any]) -> tuple[Method, Any]:
-    found = find_method(method["name"])
-    return found, found.Options(**{key: value for key, value in method.items() if key != "name"})
-
-
-def _train(model: AdaptedClassifier, num_steps: int) -> list[float]:
-    pixels, labels = _images()
-    optimizer = torch.optim.AdamW(model.trainable().values(), lr=3e-3)
-    losses = []
-    for _ in range(num_steps):
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(pixels), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def _images() -> tuple[torch.Tensor, torch.Tensor]:
-    draws = torch.Generator().manual_seed(0)
-    pixels = torch.randn(64, 3, 18, 18, generator=draws)
-    return pixels, torch.randint(0, NUM_CLASSES, (64,), generator=draws)
-
-
-@pytest.fixture(params=_variants())
-def method(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return each variant in turn."""
-    variant: dict[str, Any] = request.param
-    return variant
-
-
-def test_features_equal_the_frozen_models_at_step_0_when_the_method_claims_so(method: dict[str, Any]) -> None:
-    found, options = _options(method)
-    pixels, _ = _images()
-    frozen = build_backbone("vit_nano", "bundled", 18)
-    with torch.no_grad():
-        features, reference = _assemble(method).backbone(pixels), frozen(pixels)
-    assert features.shape == reference.shape
-    assert torch.equal(features, reference) == found.is_identity_at_start(options)
-
-
-def test_every_trainable_tensor_has_a_gradient_when_five_steps_are_done(method: dict[str, Any]) -> None:
-    model = _assemble(method)
-    before = snapshot(model.trainable())
-    _train(model, num_steps=5)
-    assert [name for name, value in model.trainable().items() if torch.equal(value, before[name])] == []
-
-
-def test_frozen_bytes_are_unchanged_when_twenty_steps_are_done(method: dict[str, Any]) -> None:
-    model = _assemble(method)
-    before = model.frozen_sha256()
-    _train(model, num_steps=20)
-    assert model.frozen_sha256() == before
-
-
-def test_frozen_and_trainable_are_the_whole_backbone_when_assembled(method: dict[str, Any]) -> None:
-    model = _assemble(method)
-    frozen_parameters = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    assert {id(parameter) for parameter in frozen_parameters} == {
-        id(tensor) for tensor in model.frozen.values() if isinstance(tensor, torch.nn.Parameter)
-    }
-
-
-def test_count_equals_the_formula_when_parameters_are_counted(method: dict[str, Any]) -> None:
-    found, options = _options(method)
-    head = (64 + 1) * NUM_CLASSES
-    counted = sum(parameter.numel() for parameter in _assemble(method).trainable().values())
-    assert counted == found.count_parameters(options, find_backbone("vit_nano")) + head
-
-
-def test_start_is_equal_when_the_seed_is(method: dict[str, Any]) -> None:
-    first, second = (snapshot(_assemble(method, seed=3).trainable()) for _ in range(2))
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
-def test_start_differs_when_the_seed_does(method: dict[str, Any]) -> None:
-    first, second = (_assemble(method, seed=seed) for seed in (3, 4))
-    assert not torch.equal(first.head.weight, second.head.weight)
-
-
-def test_outputs_are_equal_when_the_trained_tensors_are_put_into_a_new_model(method: dict[str, Any]) -> None:
-    pixels, _ = _images()
-    trained, fresh = _assemble(method), _assemble(method, seed=9)
-    _train(trained, num_steps=3)
-    restore(fresh.trainable(), snapshot(trained.trainable()))
-    with torch.no_grad():
-        assert torch.equal(trained(pixels), fresh(pixels))
-
-
-def test_loss_falls_when_sixty_four_images_are_learned(method: dict[str, Any]) -> None:
-    losses = _train(_assemble(method), num_steps=40)
-    assert losses[-1] < losses[0]
+@pytest.mark.parametrize("name", method_names())
+def test_certificate_lists_every_item_when_a_method_exists(name: str) -> None:
+    assert {tuple(finding.item for finding in certificate.findings) for certificate in _certificates(name)} == {ITEMS}
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -145,6 +45,12 @@ def test_method_states_its_source_and_title(name: str) -> None:
     assert found.name == name
     assert found.title
     assert found.source
+
+
+def _count(name: str, width: int, depth: int, **options: Any) -> int:
+    info = BackboneInfo("x", width, depth, 16, 224, 0, (0, 0, 0), (1, 1, 1), "bicubic", "", "")
+    method = find_method(name)
+    return method.count_parameters(method.Options(**options), info)
 
 
 @pytest.mark.parametrize(
@@ -162,5 +68,45 @@ def test_method_states_its_source_and_title(name: str) -> None:
 def test_adaptertune_count_meets_the_published_one_when_in_every_block(
     width: int, depth: int, rank: int, expected: int
 ) -> None:
-    info = BackboneInfo("x", width, depth, 16, 224, 0, (0, 0, 0), (1, 1, 1), "bicubic", "", "")
-    assert find_method("adaptertune").count_parameters(BottleneckOptions(rank=rank), info) == expected
+    assert _count("adaptertune", width, depth, rank=rank) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "published_millions", "digits"),
+    [
+        # Published with the methods for ViT-B, in millions, without a head.
+        ("pfeiffer", {"rank": 8}, 0.157, 3),
+        ("lora", {"rank": 8}, 0.29, 2),
+        ("bitfit", {}, 0.10, 2),
+        ("ssf", {}, 0.206, 3),
+        ("hydra", {"rank": 2}, 0.240, 3),
+    ],
+)
+def test_count_meets_the_published_one_when_the_backbone_is_vit_b(
+    name: str, options: dict[str, Any], published_millions: float, digits: int
+) -> None:
+    assert round(_count(name, 768, 12, **options) / MILLION, digits) == published_millions
+
+
+WIDTH, RANK = 96, 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("houlsby", {"train_layer_norms": False}, 2 * (2 * WIDTH * RANK + RANK + WIDTH)),
+        ("houlsby", {}, 2 * (2 * WIDTH * RANK + RANK + WIDTH) + 4 * WIDTH),
+        ("pfeiffer", {"layer_norm": "in"}, 2 * WIDTH * RANK + RANK + 3 * WIDTH),
+        ("adapter_plus", {}, 2 * WIDTH * RANK + RANK + 2 * WIDTH),
+        ("adaptformer", {}, 2 * WIDTH * RANK + RANK + WIDTH),
+        ("lora", {}, 4 * WIDTH * RANK),
+        ("lora", {"sites": "qkv"}, 4 * WIDTH * RANK),
+        ("lora", {"sites": "qkv,proj,fc1,fc2"}, 16 * WIDTH * RANK),
+        ("hydra", {}, 11 * WIDTH * RANK + 4 * RANK + 4 * WIDTH),
+        ("convpass", {}, 2 * (2 * WIDTH * RANK + 2 * RANK + WIDTH + 9 * RANK**2)),
+    ],
+)
+def test_count_is_the_papers_formula_when_one_block_is_adapted(
+    name: str, options: dict[str, Any], expected: int
+) -> None:
+    assert _count(name, WIDTH, 1, rank=RANK, **options) == expected

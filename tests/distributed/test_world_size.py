@@ -17,7 +17,7 @@ import pytest
 TRIAL = """
 backbone: vit_nano
 dataset: digits
-method: {{name: adaptertune, rank: 4}}
+method: {{name: adaptertune, rank: 4, init: small, dropout: 0.2, drop_path: 0.2}}
 protocol: {{name: fair, augmentation: shift}}
 training: {{epochs: 2, warmup_epochs: 1, global_batch_images: 50, learning_rate: 3.0e-3}}
 launch: {launch}

@@ -57,6 +57,21 @@ def test_result_is_equal_to_the_bit_when_resumed(tiny_request: dict[str, Any], n
     assert resumed.checkpoint == whole.checkpoint
 
 
+def test_result_is_equal_to_the_bit_when_resumed_with_random_masks(tiny_request: dict[str, Any]) -> None:
+    masked = {**tiny_request, "method": {"name": "adapter_plus", "rank": 4, "dropout": 0.3, "drop_path": 0.3}}
+    reports, whole = _run(masked)
+    _, resumed = _run(masked, reports[1].checkpoint)
+    assert resumed.checkpoint == whole.checkpoint
+
+
+def test_masks_change_the_training_when_asked_for(tiny_request: dict[str, Any]) -> None:
+    plain = {**tiny_request, "method": {"name": "adaptertune", "rank": 4, "init": "small"}}
+    masked = {**plain, "method": {**plain["method"], "drop_path": 0.3}}
+    (_, first), (_, second) = _run(plain), _run(masked)
+    assert first.result.first_step_losses != second.result.first_step_losses
+    assert first.result.epochs[0].validation_loss == second.result.epochs[0].validation_loss
+
+
 def test_checkpoint_is_refused_when_it_belongs_to_another_trial(tiny_request: dict[str, Any]) -> None:
     reports, _ = _run(tiny_request)
     with pytest.raises(TrialError, match="belongs to trial"):

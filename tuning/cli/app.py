@@ -10,7 +10,7 @@ import typer
 from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
-from tuning.cli import cache, catalogue, checks, data, plan, pretraining, results, running, single
+from tuning.cli import cache, catalogue, certifying, checks, data, plan, pretraining, results, running, single
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
@@ -30,6 +30,7 @@ app.command("status", epilog=results.STATUS_EXAMPLE)(results.status)
 app.command("report", epilog=results.REPORT_EXAMPLE)(results.report)
 app.command("train", epilog=single.EXAMPLE)(single.train)
 app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
+app.command("certify", epilog=certifying.EXAMPLE)(certifying.certify)
 app.add_typer(data.app, name="data")
 app.command("pretrain", epilog=pretraining.EXAMPLE)(pretraining.pretrain)
 app.command("ui", epilog=results.UI_EXAMPLE)(results.ui)

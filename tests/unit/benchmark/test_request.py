@@ -37,6 +37,22 @@ ADAPTER = {"name": "adaptertune", "rank": 4}
         pytest.param({"method": {**ADAPTER, "placement": "blocks:6"}}, ["method.placement", "0 to 5"], id="block 6"),
         pytest.param({"method": {**ADAPTER, "placement": "lst:2"}}, ["method.placement", "all, every:K"], id="form"),
         pytest.param({"method": {**ADAPTER, "init": "zeros"}}, ["method.init", "'zero'"], id="unknown init"),
+        pytest.param({"method": {**ADAPTER, "scale": 0.0}}, ["method.scale", "greater than 0"], id="scale 0"),
+        pytest.param({"method": {**ADAPTER, "dropout": 1.0}}, ["method.dropout", "less than 1"], id="dropout 1"),
+        pytest.param(
+            {"method": {**ADAPTER, "residual_add": "before"}},
+            ["method.residual_add", "site: attention"],
+            id="block add",
+        ),
+        pytest.param(
+            {"method": {**ADAPTER, "site": "mlp", "form": "parallel", "residual_add": "before"}},
+            ["method.residual_add", "form: sequential"],
+            id="parallel add",
+        ),
+        pytest.param({"method": {**ADAPTER, "site": "mlp"}}, ["method.site", "site: block"], id="two names for a site"),
+        pytest.param({"method": {"name": "lora", "rank": 4, "sites": "q,x"}}, ["method.sites", "fc1"], id="lora site"),
+        pytest.param({"method": {"name": "lora", "rank": 4, "sites": "q,qkv"}}, ["method.sites"], id="site twice"),
+        pytest.param({"method": {"name": "apla", "fraction": 0.0}}, ["method.fraction", "greater than 0"], id="apla"),
         pytest.param({"training": {"epochs": 2, "warmup_epochs": 2}}, ["training", "smaller than epochs"], id="warmup"),
         pytest.param({"training": {"learning_rate": 0}}, ["training.learning_rate", "greater than 0"], id="rate 0"),
         pytest.param(
