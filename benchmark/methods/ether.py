@@ -7,7 +7,8 @@ identity, so there is no scale, and no identity at the start. Computed as `W x -
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -19,7 +20,6 @@ from benchmark.spec import Frozen
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
-    from torch import Tensor
 
 
 class EtherOptions(Frozen):
@@ -36,6 +36,8 @@ class Ether(Method):
     title = "ETHER"
     source = "arXiv 2405.20271"
     Options = EtherOptions
+    certified: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"num_blocks": 2, "sites": "attention"})
+    not_mergeable = ""
 
     def check(self, options: EtherOptions, backbone: BackboneInfo) -> list[Problem]:
         """Return whether the blocks divide the widths, and are longer than 1: there, `u` is a constant."""
@@ -57,11 +59,11 @@ class Ether(Method):
 
         change_linears(backbone.blocks, options.sites, lambda site: EtherChange(site, options.num_blocks, seed))
 
-    def merged(self, backbone: VisionTransformer, options: EtherOptions) -> dict[str, Tensor]:
-        """Return the weights that do the same alone, by the frozen backbone's names."""
-        from benchmark.methods.parts.changes import merged_weights
+    def merge(self, backbone: VisionTransformer, options: EtherOptions) -> None:
+        """Write the trained changes into the weights they stand beside."""
+        from benchmark.methods.parts.changes import merge_changes
 
-        return merged_weights(backbone)
+        merge_changes(backbone)
 
     def count_parameters(self, options: EtherOptions, backbone: BackboneInfo) -> int:
         """Return each map's input width."""

@@ -20,7 +20,6 @@ from benchmark.spec import Frozen
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
-    from torch import Tensor
 
 
 class FactOptions(Frozen):
@@ -37,6 +36,8 @@ class FactTT(Method):
     title = "FacT-TT"
     source = "arXiv 2212.03145"
     Options = FactOptions
+    certified = ({"rank": 4}, {"rank": 8, "scale": 2.0})
+    not_mergeable = ""
     has_core = False
 
     def check(self, options: FactOptions, backbone: BackboneInfo) -> list[Problem]:
@@ -57,11 +58,12 @@ class FactTT(Method):
 
         attach_fact(backbone, options.rank, options.scale, seed, self.has_core)
 
-    def merged(self, backbone: VisionTransformer, options: FactOptions) -> dict[str, Tensor]:
-        """Return the weights that do the same alone, by the frozen backbone's names."""
-        from benchmark.methods.parts.changes import merged_weights
+    def merge(self, backbone: VisionTransformer, options: FactOptions) -> None:
+        """Write the trained changes into the weights they stand beside."""
+        from benchmark.methods.parts.changes import merge_changes
 
-        return merged_weights(backbone)
+        merge_changes(backbone)
+        del backbone.fact
 
     def count_parameters(self, options: FactOptions, backbone: BackboneInfo) -> int:
         """Return `r^2` a slice, and `2dr` once."""

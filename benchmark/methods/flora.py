@@ -19,7 +19,6 @@ from benchmark.spec import Frozen
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
-    from torch import Tensor
 
 
 class FloraOptions(Frozen):
@@ -37,6 +36,8 @@ class Flora(Method):
     title = "FLoRA (Tucker)"
     source = "arXiv 2405.14739"
     Options = FloraOptions
+    certified = ({"rank": 4}, {"rank": 4, "sites": "qv", "scale": 2.0})
+    not_mergeable = ""
 
     def check(self, options: FloraOptions, backbone: BackboneInfo) -> list[Problem]:
         """Return whether the rank fits the backbone's width."""
@@ -55,11 +56,11 @@ class Flora(Method):
             backbone.blocks, options.sites, lambda site: FloraChange(site, options.rank, options.scale, seed)
         )
 
-    def merged(self, backbone: VisionTransformer, options: FloraOptions) -> dict[str, Tensor]:
-        """Return the weights that do the same alone, by the frozen backbone's names."""
-        from benchmark.methods.parts.changes import merged_weights
+    def merge(self, backbone: VisionTransformer, options: FloraOptions) -> None:
+        """Write the trained changes into the weights they stand beside."""
+        from benchmark.methods.parts.changes import merge_changes
 
-        return merged_weights(backbone)
+        merge_changes(backbone)
 
     def count_parameters(self, options: FloraOptions, backbone: BackboneInfo) -> int:
         """Return `(inputs + outputs) r + r^2` for each map."""

@@ -128,7 +128,11 @@ def change_linears(blocks: nn.Sequential, sites: str, make: Callable[[Site], Cha
                 setattr(owner, attribute, ChangedLinear(base, changes, names))
 
 
-def merged_weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """Return the merged weights of a backbone's changed maps, by their names in the frozen backbone."""
-    modules = backbone.named_modules()
-    return {f"{name}.weight": module.merged() for name, module in modules if isinstance(module, ChangedLinear)}
+@torch.no_grad()
+def merge_changes(backbone: nn.Module) -> None:
+    """Write every change into the weight it stands beside, leaving the plain linear maps of the frozen backbone."""
+    changed = [(name, module) for name, module in backbone.named_modules() if isinstance(module, ChangedLinear)]
+    for name, module in changed:
+        owner_name, _, attribute = name.rpartition(".")
+        module.base.weight.copy_(module.merged())
+        setattr(backbone.get_submodule(owner_name), attribute, module.base)
