@@ -54,9 +54,11 @@ class Ether(Method):
 
     def attach(self, backbone: VisionTransformer, options: EtherOptions, seed: int) -> None:
         """Put a reflection before each map of the sites."""
+        from benchmark.methods.parts.blocks import require_standard_blocks
         from benchmark.methods.parts.changes import change_linears
         from benchmark.methods.parts.reflections import EtherChange
 
+        require_standard_blocks(backbone, self.name)
         change_linears(backbone.blocks, options.sites, lambda site: EtherChange(site, options.num_blocks, seed))
 
     def merge(self, backbone: VisionTransformer, options: EtherOptions) -> None:

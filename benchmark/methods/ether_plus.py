@@ -29,9 +29,11 @@ class EtherPlus(Ether):
 
     def attach(self, backbone: VisionTransformer, options: EtherOptions, seed: int) -> None:
         """Put relaxed reflections around each map of the sites."""
+        from benchmark.methods.parts.blocks import require_standard_blocks
         from benchmark.methods.parts.changes import change_linears
         from benchmark.methods.parts.reflections import EtherPlusChange
 
+        require_standard_blocks(backbone, self.name)
         change_linears(backbone.blocks, options.sites, lambda site: EtherPlusChange(site, options.num_blocks, seed))
 
     def count_parameters(self, options: EtherOptions, backbone: BackboneInfo) -> int:

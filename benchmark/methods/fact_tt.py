@@ -54,8 +54,10 @@ class FactTT(Method):
 
     def attach(self, backbone: VisionTransformer, options: FactOptions, seed: int) -> None:
         """Put a change beside every linear map of every block."""
+        from benchmark.methods.parts.blocks import require_standard_blocks
         from benchmark.methods.parts.tucker import attach_fact
 
+        require_standard_blocks(backbone, self.name)
         attach_fact(backbone, options.rank, options.scale, seed, self.has_core)
 
     def merge(self, backbone: VisionTransformer, options: FactOptions) -> None:

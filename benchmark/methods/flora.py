@@ -49,9 +49,11 @@ class Flora(Method):
 
     def attach(self, backbone: VisionTransformer, options: FloraOptions, seed: int) -> None:
         """Put a change beside each map of the sites."""
+        from benchmark.methods.parts.blocks import require_standard_blocks
         from benchmark.methods.parts.changes import change_linears
         from benchmark.methods.parts.tucker import FloraChange
 
+        require_standard_blocks(backbone, self.name)
         change_linears(
             backbone.blocks, options.sites, lambda site: FloraChange(site, options.rank, options.scale, seed)
         )

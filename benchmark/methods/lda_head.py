@@ -45,6 +45,7 @@ class LdaHead(Method):
     source = "arXiv 1909.01520, 2303.13199"
     Options = LdaOptions
     fits_head = True
+    not_mergeable = ""
     certified: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {},
         {"shrinkage": "validation"},
@@ -86,6 +87,9 @@ class LdaHead(Method):
     def count_parameters(self, options: LdaOptions, backbone: BackboneInfo) -> int:
         """Return 0: the head is counted apart."""
         return 0
+
+    def merge(self, backbone: VisionTransformer, options: LdaOptions) -> None:
+        """Do nothing: the backbone is plain already."""
 
 
 def _badness(weight: Tensor, bias: Tensor, validation: LabelledFeatures) -> tuple[float, float]:

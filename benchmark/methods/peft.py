@@ -110,6 +110,7 @@ class Peft(Method):
     title = "Hugging Face PEFT"
     source = "the PEFT library; each type's paper is in benchmark/methods/parts/peft_types.py"
     Options = PeftOptions
+    not_mergeable = ""
     certified = (
         {"r": 4},
         {"r": 4, "use_dora": True},
@@ -154,8 +155,10 @@ class Peft(Method):
         Raises:
             MissingError: PEFT is not installed.
         """
+        from benchmark.methods.parts.blocks import require_standard_blocks
         from benchmark.methods.parts.peft_bridge import inject
 
+        require_standard_blocks(backbone, self.name)
         inject(backbone, options.peft_type, options.modules, options.config, seed)
 
     def uses_images_at_start(self, options: PeftOptions) -> bool:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.datasets.contract import find_dataset
 from benchmark.launch_plan import LaunchPlan
+from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
 from benchmark.training.loop import count_steps_per_epoch
 from benchmark.training.model import AdaptedClassifier, assemble
@@ -30,7 +31,8 @@ class Estimate:
         num_total_parameters: With the frozen backbone.
         forward_flops_per_image: Floating-point operations, a multiply-add counted as two.
         training_flops_per_image: Forward and backward.
-        total_flops: Of the whole trial: training, and evaluation after each epoch and at the end.
+        total_flops: Of the whole trial: training (one forward pass where the head is fitted in closed form), and
+            evaluation after each epoch and at the end.
         memory_bytes: One rank's weights, gradients, optimiser state and saved activations.
         activation_bytes: The saved activations' part of it, for one micro-batch.
     """
@@ -56,13 +58,16 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
     num_total = sum(parameter.numel() for parameter in model.parameters())
     trained = count_steps_per_epoch(info.num_images["train"], plan.global_batch_images) * plan.global_batch_images
-    evaluated = (spec.training.epochs + 2) * info.num_images["validation"] + info.num_images["test"]
+    fits_head = find_method(spec.method.name).fits_head
+    epochs = 1 if fits_head else spec.training.epochs
+    evaluated = (epochs + 2) * info.num_images["validation"] + info.num_images["test"]
+    training = info.num_images["train"] * forward_flops if fits_head else epochs * trained * training_flops
     return Estimate(
         num_trainable_parameters=num_trainable,
         num_total_parameters=num_total,
         forward_flops_per_image=forward_flops,
         training_flops_per_image=training_flops,
-        total_flops=spec.training.epochs * trained * training_flops + evaluated * forward_flops,
+        total_flops=training + evaluated * forward_flops,
         memory_bytes=BYTES_PER_PARAMETER * (num_total + (1 + NUM_ADAM_MOMENTS) * num_trainable) + activation_bytes,
         activation_bytes=activation_bytes,
     )
