@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = ("benchmark", "launch", "tuning", "reports")
-VERSIONED_PACKAGES = ("torch", "torchvision", "timm", "deepspeed", "ray", "mlflow", "numpy", "safetensors")
+VERSIONED_PACKAGES = ("torch", "torchvision", "timm", "deepspeed", "ray", "mlflow", "numpy", "safetensors", "peft")
 GIT_VARIABLE = "ADAPTERTUNE_GIT"
 """Carries the driver's commit to workers that run a copy of the sources: `COMMIT` or `COMMIT+dirty`."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -21,6 +22,20 @@ from benchmark.spec import Frozen
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """The frozen features of one split, on the CPU.
+
+    Attributes:
+        features: float32 tensor [images, width].
+        labels: int64 tensor [images].
+    """
+
+    features: Tensor
+    labels: Tensor
 
 
 class NoOptions(Frozen):
@@ -72,6 +87,7 @@ class Method(ABC):
         Options: The typed options.
         certified: Options that the certificate examines; where there is a rank, the first one is also counted at twice
             its rank.
+        fits_head: Whether one call of `fit_head` takes the place of all training epochs.
         not_mergeable: Why the trained method cannot be written into a plain backbone; empty where `merge` does so.
     """
 
@@ -82,6 +98,7 @@ class Method(ABC):
     Options: ClassVar[type[Frozen]] = NoOptions
     certified: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     not_mergeable: ClassVar[str] = "it has no closed form in the backbone's own weights"
+    fits_head: ClassVar[bool] = False
 
     def check(self, options: Any, backbone: BackboneInfo) -> list[Problem]:
         """Return the ways in which the options do not fit the backbone."""
@@ -117,6 +134,28 @@ class Method(ABC):
             options: An instance of `Options`.
             seed: Names the streams that new weights are drawn from.
         """
+
+    def start_from_images(  # noqa: B027 -- most methods have nothing to do here
+        self, backbone: VisionTransformer, options: Any, batches: Sequence[Tensor]
+    ) -> None:
+        """Set the start values that follow from training images; by default there are none.
+
+        Called once a run, after attaching and before the first step; also before a resume, whose weights then count.
+
+        Args:
+            backbone: With the method attached, on its device.
+            options: An instance of `Options`.
+            batches: Normalised training images [batch, 3, size, size] without augmentation; they depend on the data
+                set and its split alone.
+        """
+
+    def uses_images_at_start(self, options: Any) -> bool:
+        """Whether `start_from_images` does something, so that the images need to be read."""
+        return False
+
+    def fit_head(self, head: nn.Linear, options: Any, train: LabelledFeatures, validation: LabelledFeatures) -> None:
+        """Set the head in closed form from the frozen features of all images; only where `fits_head` is true."""
+        raise NotImplementedError
 
     @abstractmethod
     def count_parameters(self, options: Any, backbone: BackboneInfo) -> int:

@@ -11,8 +11,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.datasets.contract import find_dataset
+from benchmark.datasets.contract import open_dataset
 from benchmark.launch_plan import LaunchPlan
+from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
 from benchmark.training.loop import count_steps_per_epoch
 from benchmark.training.model import AdaptedClassifier, assemble
@@ -30,7 +31,8 @@ class Estimate:
         num_total_parameters: With the frozen backbone.
         forward_flops_per_image: Floating-point operations, a multiply-add counted as two.
         training_flops_per_image: Forward and backward.
-        total_flops: Of the whole trial: training, and evaluation after each epoch and at the end.
+        total_flops: Of the whole trial: training (one forward pass where the head is fitted in closed form), and
+            evaluation after each epoch and at the end.
         memory_bytes: One rank's weights, gradients, optimiser state and saved activations.
         activation_bytes: The saved activations' part of it, for one micro-batch.
     """
@@ -46,8 +48,8 @@ class Estimate:
 
 def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     """Count a trial's parameters, operations and memory on one image through the real model."""
-    info = find_dataset(spec.dataset.name).info
-    model = assemble(spec, len(info.class_names))
+    info = open_dataset(spec.dataset, spec.seed).info
+    model = assemble(_with_random_weights(spec), info.num_classes)
     size = spec.backbone.image_size_pixels
     pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
     forward_flops = _counted(lambda: _forward_only(model, pixels))
@@ -56,16 +58,25 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
     num_total = sum(parameter.numel() for parameter in model.parameters())
     trained = count_steps_per_epoch(info.num_images["train"], plan.global_batch_images) * plan.global_batch_images
-    evaluated = (spec.training.epochs + 2) * info.num_images["validation"] + info.num_images["test"]
+    fits_head = find_method(spec.method.name).fits_head
+    epochs = 1 if fits_head else spec.training.epochs
+    evaluated = (epochs + 2) * info.num_images["validation"] + info.num_images["test"]
+    training = info.num_images["train"] * forward_flops if fits_head else epochs * trained * training_flops
     return Estimate(
         num_trainable_parameters=num_trainable,
         num_total_parameters=num_total,
         forward_flops_per_image=forward_flops,
         training_flops_per_image=training_flops,
-        total_flops=spec.training.epochs * trained * training_flops + evaluated * forward_flops,
+        total_flops=training + evaluated * forward_flops,
         memory_bytes=BYTES_PER_PARAMETER * (num_total + (1 + NUM_ADAM_MOMENTS) * num_trainable) + activation_bytes,
         activation_bytes=activation_bytes,
     )
+
+
+def _with_random_weights(spec: TrialSpec) -> TrialSpec:
+    """Return the spec without its pretrained weights: counts do not depend on them, and they may not be here yet."""
+    random = {"weights": "random", "weights_sha256": None, "weights_file": None}
+    return spec.model_copy(update={"backbone": spec.backbone.model_copy(update=random)})
 
 
 def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> float:

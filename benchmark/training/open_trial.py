@@ -6,7 +6,7 @@ import functools
 import io
 import platform
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from benchmark.backbones.contract import find_backbone, licence_of_weights
 from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
+from benchmark.methods.contract import LabelledFeatures, find_method
 from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
+from benchmark.streams import generator
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
@@ -38,9 +40,15 @@ from benchmark.training.model import assemble, load_pinned
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from timm.models.vision_transformer import VisionTransformer
 
 NUM_FIRST_STEPS = 100
 """How many optimiser steps' losses are kept one by one."""
+
+NUM_START_IMAGES = 1024
+"""Training images that a method's start values are computed from, at most."""
+
+NUM_START_IMAGES_PER_BATCH = 64
 
 
 class OpenTrial:
@@ -64,7 +72,10 @@ class OpenTrial:
         self._dataset = open_dataset(spec.dataset, spec.seed)
         self.train, self._validation = self._images("train"), self._images("validation")
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
-        self._model = assemble(spec, len(self._dataset.info.class_names)).to(self._device)
+        self._model = assemble(spec, self._dataset.info.num_classes).to(self._device)
+        self._method = find_method(spec.method.name)
+        self._options = self._method.Options.model_validate(spec.method.options)
+        self._start_from_images()
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
         self._pretrained_features = pretrained_drift_features(
             spec.backbone, spec.dataset, _deciding_seed(spec), presentation_of(spec), self._drift_evaluator
@@ -74,6 +85,26 @@ class OpenTrial:
         self.state = self._resumed_state(resume_from)
         self.engine = TrainingEngine(self._model, spec.training, plan)
         restore_moments(self.engine.optimizer, list(self._trainable), self.state.moments)
+
+    @property
+    def fits_head(self) -> bool:
+        """Whether the method sets the head in closed form; that is then its one epoch."""
+        return self._method.fits_head
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that this trial runs."""
+        return 1 if self.fits_head else self._spec.training.epochs
+
+    def fit_head(self) -> TrainedEpoch:
+        """Set the head in closed form from the features of all training images, without augmentation."""
+        started = time.perf_counter()
+        train, validation = (
+            LabelledFeatures(self._evaluator.outputs(self._model.backbone, images), images.labels)
+            for images in (self.train, self._validation)
+        )
+        self._method.fit_head(self._model.head, self._options, train, validation)
+        return TrainedEpoch([], 0.0, time.perf_counter() - started)
 
     def measure_start(self) -> EpochRecord:
         """Record epoch 0: the model before its first step."""
@@ -137,6 +168,14 @@ class OpenTrial:
     def _images(self, split: Split) -> SplitImages:
         return open_images(self._dataset, split, presentation_of(self._spec))
 
+    def _start_from_images(self) -> None:
+        """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
+        if self._method.uses_images_at_start(self._options):
+            order = torch.randperm(len(self.train), generator=generator(0, "start-images"))[:NUM_START_IMAGES]
+            batches = [self.train.batch(rows, self._device) for rows in order.split(NUM_START_IMAGES_PER_BATCH)]
+            backbone = cast("VisionTransformer", self._model.backbone)
+            self._method.start_from_images(backbone, self._options, batches)
+
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
             return TrialState(trial_id=self._spec.trial_id)
@@ -152,7 +191,7 @@ class OpenTrial:
         features = self._drift_evaluator.outputs(self._model.backbone, self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
-            train_loss=float(np.mean(trained.step_losses)) if trained else None,
+            train_loss=float(np.mean(trained.step_losses)) if trained and trained.step_losses else None,
             validation_loss=scores.loss,
             validation_top1=scores.top1,
             feature_drift=feature_drift(features, self._pretrained_features),
@@ -180,11 +219,9 @@ class OpenTrial:
 
     def _cost(self, wall_seconds: float, test_seconds: float, checkpoint_bytes: int) -> Cost:
         train_seconds = sum(record.train_seconds for record in self.state.records)
-        num_trained_images = (
-            count_steps_per_epoch(len(self.train), self._plan.global_batch_images)
-            * self._plan.global_batch_images
-            * self._spec.training.epochs
-        )
+        global_batch = self._plan.global_batch_images
+        num_images_per_epoch = count_steps_per_epoch(len(self.train), global_batch) * global_batch
+        num_trained_images = len(self.train) if self.fits_head else num_images_per_epoch * self.num_epochs
         num_trainable = sum(parameter.numel() for parameter in self._trainable.values())
         return Cost(
             num_trainable_parameters=num_trainable,

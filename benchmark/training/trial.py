@@ -10,7 +10,7 @@ from benchmark.launch_plan import LaunchPlan
 from benchmark.provenance import utc_now
 from benchmark.result import EpochRecord, TrialOutcome
 from benchmark.spec import TrialSpec
-from benchmark.training.loop import train_epoch
+from benchmark.training.loop import TrainedEpoch, train_epoch
 from benchmark.training.open_trial import OpenTrial
 
 
@@ -48,10 +48,14 @@ def trial_steps(
     try:
         if not trial.state.records:
             yield EpochReport(trial.measure_start(), trial.checkpoint())
-        for epoch in range(trial.state.num_finished_epochs + 1, spec.training.epochs + 1):
-            trained = train_epoch(trial.engine, trial.train, spec, plan, epoch, trial.rank)
+        for epoch in range(trial.state.num_finished_epochs + 1, trial.num_epochs + 1):
+            trained = trial.fit_head() if trial.fits_head else _train(trial, spec, plan, epoch)
             yield EpochReport(trial.close_epoch(epoch, trained), trial.checkpoint())
         trial.restore_selected()
         yield trial.read_test(started_at, started)
     finally:
         trial.close()
+
+
+def _train(trial: OpenTrial, spec: TrialSpec, plan: LaunchPlan, epoch: int) -> TrainedEpoch:
+    return train_epoch(trial.engine, trial.train, spec, plan, epoch, trial.rank)

@@ -143,3 +143,36 @@ def test_result_is_equal_to_the_bit_when_bf16_is_repeated(tiny_request: dict[str
     request = {**tiny_request, "training": {**tiny_request["training"], "precision": "bf16"}}
     (_, first), (_, second) = _run(request), _run(request)
     assert _without_times(first) == _without_times(second)
+
+
+def test_trial_has_one_epoch_without_losses_when_the_head_is_fitted_in_closed_form(
+    tiny_request: dict[str, Any],
+) -> None:
+    reports, outcome = _run({**tiny_request, "method": "lda_head"})
+    result = outcome.result
+    assert [report.record.epoch for report in reports] == [0, 1]
+    assert (result.first_step_losses, result.epochs[1].train_loss, result.selected_epoch) == ([], None, 1)
+    assert result.cost is not None
+    assert result.cost.num_adapter_parameters == 0
+    assert result.test is not None
+    assert result.test.top1 > result.epochs[0].validation_top1
+    assert _run({**tiny_request, "method": "lda_head"}, reports[0].checkpoint)[1].checkpoint == outcome.checkpoint
+
+
+def test_result_is_equal_to_the_bit_when_the_start_comes_from_images(tiny_request: dict[str, Any]) -> None:
+    pytest.importorskip("peft", reason="the extra `peft` is not installed")
+    request = {**tiny_request, "method": {"name": "peft", "r": 4, "init_lora_weights": "eva"}}
+    reports, whole = _run(request)
+    _, resumed = _run(request, reports[1].checkpoint)
+    assert whole.result.epochs[0].feature_drift == 0.0
+    assert _without_times(resumed) == _without_times(whole)
+    assert resumed.checkpoint == whole.checkpoint
+
+
+def test_frozen_bytes_are_those_after_attaching_when_the_method_rewrites_them(tiny_request: dict[str, Any]) -> None:
+    pytest.importorskip("peft", reason="the extra `peft` is not installed")
+    request = {**tiny_request, "method": {"name": "peft", "r": 4, "init_lora_weights": "pissa"}}
+    provenance = _run(request)[1].result.provenance
+    assert provenance is not None
+    assert provenance.frozen_sha256_before == provenance.frozen_sha256_after
+    assert provenance.frozen_sha256_before != provenance.weights_sha256

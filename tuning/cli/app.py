@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import click
 import typer
 from rich.logging import RichHandler
 
@@ -48,14 +47,17 @@ def run(arguments: list[str]) -> int:
     except AdapterTuneError as error:
         _show(error)
         return error.exit_status
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except typer.Exit as leaving:
+        return int(leaving.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("Interrupted. The same command goes on from here.", highlight=False)
         return INTERRUPTED
+    except Exception as error:
+        # Typer brings its own copy of click or uses the installed one, by version: their usage errors share no class.
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show(file=sys.stderr)
+        return int(error.exit_code)
 
 
 def _show(error: AdapterTuneError) -> None:

@@ -45,7 +45,7 @@ def require_checksum(path: Path, expected: str, stated_by: str) -> None:
 class HashIndex:
     """Remembers the SHA-256 of files by size and time of change, so that a large folder is hashed once.
 
-    A file rewritten with the same size and the same time of change would go unnoticed; `data verify` hashes anew.
+    A file rewritten with the same size and the same time of change would go unnoticed.
     """
 
     def __init__(self, place: Path) -> None:
