@@ -28,7 +28,7 @@ from benchmark.backbones.parts.weight_files import file_sha256
 from benchmark.backbones.vit_nano import build as build_nano
 from benchmark.backbones.vit_nano import read_bundled_tensors
 from benchmark.errors import MissingError, RequestError
-from benchmark.request import BackboneRequest, _resolve_backbone, resolve_trial
+from benchmark.request import BackboneRequest, resolve_backbone, resolve_trial
 from benchmark.training.model import assemble
 
 Tensors = dict[str, Tensor]
@@ -351,10 +351,10 @@ def test_info_is_still_made_by_position_when_the_new_fields_are_left_out() -> No
 
 def test_tag_is_assumed_and_marked_when_the_paper_names_it_barely() -> None:
     asked = BackboneRequest(name="deit_tiny_patch16_224", weights="random")
-    spec, _ = _resolve_backbone(asked, "paper")
+    spec, _ = resolve_backbone(asked, "paper")
     assert (spec.name, spec.assumed_from) == ("deit_tiny_patch16_224.fb_in1k", "deit_tiny_patch16_224")
     with pytest.raises(RequestError, match=r"deit_tiny_patch16_224\.fb_in1k"):
-        _resolve_backbone(asked, "fair")
+        resolve_backbone(asked, "fair")
 
 
 @pytest.mark.parametrize(
