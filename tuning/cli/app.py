@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
-import click
 import typer
 from rich.logging import RichHandler
 
@@ -14,6 +14,9 @@ from tuning.cli import catalogue, checks, plan, pretraining, results, running, s
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
+
+# Some versions of Typer bring a click of their own, whose exceptions are not those of the package `click`.
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="adaptertune",
@@ -45,12 +48,12 @@ def run(arguments: list[str]) -> int:
     except AdapterTuneError as error:
         _show(error)
         return error.exit_status
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
+    except typer.Exit as leaving:
+        return int(leaving.exit_code)
+    except _CommandLineError as error:
         error.show(file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("Interrupted. The same command goes on from here.", highlight=False)
         return INTERRUPTED
 
