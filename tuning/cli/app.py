@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import typer
 from rich.logging import RichHandler
@@ -13,6 +14,9 @@ from tuning.cli import cache, catalogue, certifying, checks, data, plan, pretrai
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
+
+# Some versions of Typer bring a click of their own, whose exceptions are not those of the package `click`.
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="adaptertune",
@@ -49,15 +53,12 @@ def run(arguments: list[str]) -> int:
         return error.exit_status
     except typer.Exit as leaving:
         return int(leaving.exit_code)
+    except _CommandLineError as error:
+        error.show(file=sys.stderr)
+        return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         errors.print("Interrupted. The same command goes on from here.", highlight=False)
         return INTERRUPTED
-    except Exception as error:
-        # Typer brings its own copy of click or uses the installed one, by version: their usage errors share no class.
-        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
-            raise
-        error.show(file=sys.stderr)
-        return int(error.exit_code)
 
 
 def _show(error: AdapterTuneError) -> None:
