@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError
 
 from benchmark.request import resolve_trial
 from benchmark.spec import ADDED_LATER, NOT_HASHED, Frozen, TrialSpec, as_canonical_json, hashed_fields
-from tuning.study import load_study
 
 WITHOUT_LATER_FIELD = '{"rank":8}'
 
@@ -71,26 +70,6 @@ def test_spec_refuses_a_change_when_it_stands(tiny_request: dict[str, Any]) -> N
     spec = resolve_trial(tiny_request)
     with pytest.raises(ValidationError):
         spec.seed = 3  # type: ignore[misc]
-
-
-DEMO_TRIAL_IDS = {
-    "c179aef70b306bc1",
-    "c447d0af3c64c2e3",
-    "1b3b6b51da024344",
-    "532d580948a2f765",
-    "c4e8995b8a46d5fe",
-    "aa8fa51a104316f9",
-    "a0b7e39990142735",
-    "3244c262aeaabfb0",
-    "48192975341245f1",
-    "ca220d35530648d9",
-}
-"""Ten trials of the study `demo`, as the first release named them: stored results are found again by these."""
-
-
-def test_identities_stay_when_options_are_added_to_methods() -> None:
-    found = {trial.spec.trial_id for trial in load_study("demo").trials}
-    assert found >= DEMO_TRIAL_IDS
 
 
 def test_option_added_later_is_left_out_when_it_has_its_default(tiny_request: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from timm.models import vision_transformer
 from timm.models.vision_transformer import VisionTransformer
 
-from benchmark.methods.contract import BottleneckOptions, find_method
+from benchmark.methods.contract import find_method
 
 SHAPES: dict[str, dict[str, Any]] = {
     "pre-norm": {},
@@ -38,7 +38,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 
 def _attach(model: VisionTransformer, **options: Any) -> VisionTransformer:
-    find_method("adaptertune").attach(model, BottleneckOptions(rank=4, **options), seed=0)
+    find_method("adaptertune").attach(model, find_method("adaptertune").Options(rank=4, **options), seed=0)
     return model
 
 
