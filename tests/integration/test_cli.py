@@ -1,0 +1,157 @@
+"""The command line as people and programs meet it: help, exit statuses, JSON on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuning.cli.app import run
+from tuning.study import load_study
+
+COMMANDS = ["plan", "run", "status", "report", "train", "list", "pretrain", "ui", "doctor"]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Return exit status, stdout and stderr of a command, with the lines of messages joined."""
+    status = run(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, " ".join(captured.err.split())
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An output folder that is not there yet, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ADAPTERTUNE_OUTPUT", raising=False)
+    return tmp_path / "output"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = answer(capsys, command, "--help")
+    assert status == 0
+    assert f"adaptertune {command} " in " ".join(text.split("Example:")[1].split()) + " "
+
+
+def test_every_command_is_tested_when_the_help_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    from tuning.cli.app import app
+
+    assert set(typer.main.get_command(app).commands) >= set(COMMANDS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "status"])
+def test_nearest_study_is_named_when_the_name_is_unknown(
+    command: str, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [command, "demoo", "--json", *(["--output", str(output)] if command != "plan" else [])]
+    status, text, messages = answer(capsys, *arguments)
+    assert (status, text) == (2, "")
+    assert "study: found 'demoo'" in messages and "Did you mean 'demo'?" in messages
+    assert not output.exists()
+
+
+def test_submit_is_named_when_the_address_is_ray_clients(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(
+        capsys, "run", "demo", "--address", "ray://head:10001", "--output", str(output), "--json"
+    )
+    assert (status, text) == (2, "")
+    assert "--address: found 'ray://head:10001'" in messages
+    assert "adaptertune submit" in messages
+
+
+def test_report_is_refused_when_tracking_knows_no_such_study(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(capsys, "report", "never-run", "--output", str(output), "--json")
+    assert (status, text) == (2, "")
+    assert "never-run" in messages
+
+
+def test_setting_is_refused_when_malformed(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(capsys, "plan", "demo", "--set", "epochs", "--json")
+    assert (status, text) == (2, "")
+    assert "--set: found 'epochs'; must have the form key=value" in messages
+
+
+def test_option_is_refused_when_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(capsys, "run", "demo", "--outptu", "x")
+    assert (status, text) == (2, "")
+    assert "--outptu" in messages
+
+
+def test_every_trial_is_planned_and_nothing_runs_when_asked_for_the_plan(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, _ = answer(capsys, "plan", "demo", "--json")
+    document = json.loads(text)
+    planned = [trial_id for row in document["conditions"] for trial_id in row["trial_ids"]]
+    assert status == 0
+    assert sorted(planned) == sorted(trial.spec.trial_id for trial in load_study("demo").trials)
+    assert document["num_trials"] == len(planned) and document["worker_hours"] > 0
+    assert list(output.parent.iterdir()) == []
+
+
+def test_all_trials_wait_when_there_is_no_output_yet(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = answer(capsys, "status", "demo", "--output", str(output), "--json")
+    document = json.loads(text)
+    assert status == 0
+    assert document["states"] == {"waiting": document["num_trials"]}
+    assert {trial["state"] for trial in document["trials"]} == {"waiting"}
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("methods", {"name", "options", "source", "revision"}),
+        ("backbones", {"name", "licence", "source", "num_parameters"}),
+        ("datasets", {"name", "licence", "source", "split_sha256", "num_images"}),
+        ("studies", {"name", "num_trials", "question"}),
+    ],
+)
+def test_list_gives_sources_and_licences_when_asked_for_json(
+    kind: str, fields: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, messages = answer(capsys, "list", kind, "--json")
+    rows: list[dict[str, Any]] = json.loads(text)[kind]
+    assert (status, messages) == (0, "")
+    assert rows and all(fields <= set(row) for row in rows)
+    assert all(row[field] not in (None, "") for row in rows for field in fields - {"question"})
+
+
+def test_list_is_refused_when_the_kind_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(capsys, "list", "method")
+    assert (status, text) == (2, "")
+    assert "methods" in messages
+
+
+def test_doctor_reports_every_check_when_asked_for_json(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = answer(capsys, "doctor", "--output", str(output), "--json")
+    document = json.loads(text)
+    found = {check["name"]: check["ok"] for check in document["checks"]}
+    assert {"Python", "torch", "deepspeed", "ray", "mlflow", "process group", "tracking"} <= set(found)
+    assert document["ok"] == all(found.values())
+    assert status == (0 if document["ok"] else 3)
+    assert all(check["advice"] for check in document["checks"] if not check["ok"])
+
+
+def test_no_question_is_asked_when_stdin_is_closed(tmp_path: Path) -> None:
+    repository = Path(__file__).parents[2]
+    command = 'exec "$0" -m tuning run demoo --json <&-'
+    finished = subprocess.run(
+        ["bash", "-c", command, sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "Did you mean 'demo'?" in finished.stderr
+    assert list(tmp_path.iterdir()) == []
