@@ -24,7 +24,7 @@ def test_fair_protocol_hashes_as_at_first_when_the_data_set_is_digits(tiny_reque
 
 
 def test_paper_protocol_is_the_released_one_when_named_alone(tiny_request: dict[str, Any]) -> None:
-    protocol = resolve_trial({**tiny_request, "protocol": "paper"}).protocol
+    protocol = resolve_trial({**tiny_request, "dataset": "cifar10", "protocol": "paper"}).protocol
     assert (protocol.normalisation, protocol.resizing) == ("imagenet", "torchvision")
     assert (protocol.augmentation, protocol.selection) == ("crop_flip", "last_epoch")
 
