@@ -1,0 +1,200 @@
+"""A study that is interrupted, then killed, then run again: nothing is lost, repeated or changed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmark.result import TrialOutcome, TrialResult, TrialStatus
+from benchmark.tracking import default_tracking_uri
+from benchmark.training.process_group import join, leave
+from benchmark.training.trial import trial_steps
+from tests.integration.study_command import start_run, write_study
+from tuning.ledger import Ledger, LedgerEntry
+from tuning.scheduled_trial import ScheduledTrial
+from tuning.study import load_study
+
+# The linear heads are done while the adapters have most of their epochs before them.
+METHODS = ["head_only", {"name": "adaptertune", "rank": 2, "epochs": 12}]
+PATIENCE_SECONDS = 120.0
+
+Entries = dict[str, LedgerEntry]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was seen of a study that was interrupted, killed and run to its end."""
+
+    output: Path
+    temporary: Path
+    interrupted_status: int
+    entries_when_interrupted: Entries
+    started_at_when_killed: dict[str, str]
+    exit_status: int
+    document: dict[str, Any]
+    messages: str
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study"), "killed", METHODS, [0, 1])
+
+
+@pytest.fixture(scope="module")
+def temporary() -> Iterator[Path]:
+    """A temporary folder of this test's own: whatever lies or runs there is ours. Ray's sockets need it short."""
+    folder = Path(tempfile.mkdtemp(prefix="k-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def story(study: Path, temporary: Path) -> Story:
+    output = study.parent / "output"
+    trial_ids = [trial.spec.trial_id for trial in load_study(str(study)).trials]
+    environment = {"TMPDIR": str(temporary)}
+
+    process = start_run(study, output, **environment)
+    wait_until(lambda: some_trial_is_past_its_first_epochs(look(output, trial_ids)), process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    interrupted_status, interrupted = process.returncode, look(output, trial_ids)
+
+    process = start_run(study, output, **environment)
+    wait_until(lambda: one_is_done_and_another_runs(look(output, trial_ids)), process)
+    process.kill()
+    process.communicate(timeout=PATIENCE_SECONDS)
+    started_at = {trial_id: result.provenance.started_at for trial_id, result in results(output, trial_ids).items()}
+
+    process = start_run(study, output, **environment)
+    text, messages = process.communicate(timeout=PATIENCE_SECONDS)
+    document = json.loads(text)
+    return Story(output, temporary, interrupted_status, interrupted, started_at, process.returncode, document, messages)
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    join(0, 1)
+    yield
+    leave()
+
+
+def look(output: Path, trial_ids: list[str]) -> Entries:
+    if not (output / "ledger.sqlite").exists():
+        return {}
+    ledger = Ledger(output)
+    try:
+        return ledger.entries(trial_ids)
+    finally:
+        ledger.close()
+
+
+def results(output: Path, trial_ids: list[str]) -> dict[str, TrialResult]:
+    ledger = Ledger(output)
+    found = {trial_id: ledger.result(trial_id) for trial_id in trial_ids}
+    ledger.close()
+    return {trial_id: result for trial_id, result in found.items() if result is not None}
+
+
+def some_trial_is_past_its_first_epochs(entries: Entries) -> bool:
+    return any((entry.epoch or 0) >= 1 for entry in entries.values())
+
+
+def one_is_done_and_another_runs(entries: Entries) -> bool:
+    done = any(entry.state is TrialStatus.COMPLETED for entry in entries.values())
+    return done and any(entry.state == "running" and (entry.epoch or 0) >= 1 for entry in entries.values())
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends, "the study did not get so far"
+        time.sleep(0.05)
+
+
+def processes_below(folder: Path) -> list[str]:
+    # Ray's processes change their titles, but not the folder that they were started in.
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            found += [process.name()] if Path(process.cwd()).is_relative_to(folder) else []
+    return found
+
+
+def test_exit_status_is_130_and_the_study_resumable_when_interrupted(story: Story) -> None:
+    assert story.interrupted_status == 130
+    states = {str(entry.state) for entry in story.entries_when_interrupted.values()}
+    assert "interrupted" in states and states <= {"interrupted", "COMPLETED"}
+
+
+def test_every_trial_completes_when_the_command_is_run_again(story: Story) -> None:
+    assert story.exit_status == 0, story.messages
+    assert set(story.document["statuses"].values()) == {"COMPLETED"}
+    assert len(story.document["statuses"]) == 4
+
+
+def test_finished_trials_do_not_run_again_when_the_driver_was_killed(story: Story) -> None:
+    finished = results(story.output, list(story.started_at_when_killed))
+    assert 1 <= len(story.started_at_when_killed) < 4
+    assert {key: result.provenance.started_at for key, result in finished.items()} == story.started_at_when_killed
+    # Ranks outlive the driver by a moment, in which a further trial may end.
+    assert 1 <= story.document["num_run"] <= 4 - len(finished)
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_results_equal_an_uninterrupted_run_when_the_driver_was_killed(story: Story, study: Path) -> None:
+    for trial in load_study(str(study)).trials:
+        expected = uninterrupted(trial)
+        found = results(story.output, [trial.spec.trial_id])[trial.spec.trial_id]
+        predictions = np.load(story.output / "trials" / trial.spec.trial_id / "predictions.npz")
+        expected_predictions = np.load(io.BytesIO(expected.predictions or b""))
+        assert predictions["logits"].tobytes() == expected_predictions["logits"].tobytes()
+        assert losses(found) == losses(expected.result)
+        assert found.test == expected.result.test
+        assert found.selected_epoch == expected.result.selected_epoch
+
+
+def uninterrupted(trial: ScheduledTrial) -> TrialOutcome:
+    """Run a trial from its first epoch to its last in this process, which is a group of one."""
+    *_, outcome = trial_steps(trial.spec, trial.plan)
+    assert isinstance(outcome, TrialOutcome)
+    return outcome
+
+
+def losses(result: TrialResult) -> list[tuple[int, float | None, float]]:
+    return [(record.epoch, record.train_loss, record.validation_loss) for record in result.epochs]
+
+
+def test_tracking_holds_one_run_a_trial_when_the_driver_was_killed(story: Story) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(default_tracking_uri(story.output))
+    experiment = client.get_experiment_by_name("adaptertune/killed")
+    tags = [one.data.tags for one in client.search_runs([experiment.experiment_id])]
+    assert len([one for one in tags if "mlflow.parentRunId" not in one]) == 1
+    nested = [one["trial_id"] for one in tags if "mlflow.parentRunId" in one]
+    assert sorted(nested) == sorted(story.document["statuses"])
+
+
+def test_nothing_is_left_running_when_the_study_has_ended(story: Story) -> None:
+    assert processes_below(story.temporary) == []
+
+
+def test_temporary_folders_are_gone_when_the_study_has_ended(story: Story) -> None:
+    assert list(story.temporary.glob("adaptertune-*")) == []
