@@ -15,12 +15,14 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError
+from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.resources import Node
 from launch.staging import Sources, stage_sources
 
@@ -34,6 +36,8 @@ _MAX_FOLDER_CHARACTERS = 40
 
 _HOST_AND_PORT = re.compile(r"^[^\s:/]+:\d+$|^\[[0-9A-Fa-f:]+\]:\d+$")
 _NODE_EXIT_TIMEOUT_SECONDS = 10.0
+_NUM_REMOVALS = 20
+_SECONDS_BETWEEN_REMOVALS = 0.25
 
 _QUIET_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -77,7 +81,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
         RequestError: The address is of no such form, or Ray Client's.
         MissingError: There is no cluster at the address.
     """
-    _check_address(address, num_cpus)
+    check_address(address, num_cpus)
     remove_leftovers()
     with _own_folder() as folder, _environment(address):
         sources = stage_sources(folder / "code")
@@ -114,11 +118,18 @@ def living_nodes() -> tuple[Node, ...]:
     )
 
 
-def _check_address(address: str, num_cpus: int | None) -> None:
+def check_address(address: str, num_cpus: int | None = None) -> None:
+    """Refuse an address of no known form, before anything is started or written.
+
+    Raises:
+        RequestError: It is Ray Client's, or none of `local`, `auto` and `HOST:PORT`; or CPUs are given for a cluster
+            that is not this process's own.
+    """
     rule = "give local, auto or HOST:PORT"
     if address.startswith("ray://"):
         hint = (
-            "Ray Client keeps the results on the head node: use `adaptertune submit STUDY --address http://HEAD:8265`."
+            "Ray Client would keep the results on the head node. Run this command there with --address auto, or send "
+            "it there: ray job submit --address http://HEAD:8265 -- adaptertune run STUDY --address auto"
         )
         raise RequestError("--address", address, rule, hint)
     if address not in ("local", "auto") and not _HOST_AND_PORT.match(address):
@@ -145,7 +156,7 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
             "_temp_dir": str(folder),
         }
     else:
-        settings["runtime_env"] = {"working_dir": str(staged)}
+        settings["runtime_env"] = {"working_dir": str(staged), "env_vars": {GIT_VARIABLE: git_variable()}}
     try:
         # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
         # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
@@ -202,7 +213,16 @@ def _own_folder() -> Iterator[Path]:
         (folder / _OWNER_FILE).write_text(json.dumps(owner))
         yield folder
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which a process on its way out may still write: again, until it stays gone."""
+    for _ in range(_NUM_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_SECONDS_BETWEEN_REMOVALS)
 
 
 def _temporary_root() -> Path:
@@ -212,7 +232,7 @@ def _temporary_root() -> Path:
 
 @contextlib.contextmanager
 def _environment(address: str) -> Iterator[None]:
-    changes = dict(_QUIET_ENVIRONMENT)
+    changes = {**_QUIET_ENVIRONMENT, GIT_VARIABLE: git_variable()}
     if address == "local":
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}

@@ -82,6 +82,9 @@ def recommendation(curve: RankCurve) -> str:
     elbow, best = curve.elbow.option("rank"), curve.best.option("rank")
     ranks = ", ".join(str(condition.option("rank")) for condition in curve.conditions)
     within = f"is the smallest within {100 * curve.delta:g} point of the best, {best}"
-    reach = "is itself the best" if elbow == best else within
+    if curve.elbow is curve.conditions[-1]:
+        reach = "is the largest tried and still the best by more than the tolerance: no elbow was reached"
+    else:
+        reach = "is itself the best" if elbow == best else within
     caution = f" (caution: {curve.caution})" if curve.caution else ""
     return f"{where}: take rank {elbow}, which {reach}, in mean validation top-1 among ranks {ranks}{caution}."

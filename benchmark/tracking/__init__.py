@@ -7,7 +7,7 @@ MLflow and pyarrow are imported inside functions: importing this package costs n
 """
 
 from benchmark.tracking.delivery import Delivery, DeliveryOutcome
-from benchmark.tracking.reading import list_studies, read_curves, read_predictions, read_study
+from benchmark.tracking.reading import list_studies, read_curves, read_predictions, read_study, study_pages
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
 from benchmark.tracking.store import (
     StoreUnavailableError,
@@ -35,6 +35,7 @@ __all__ = [
     "read_predictions",
     "read_study",
     "study_page",
+    "study_pages",
     "ui_command",
     "ui_environment",
     "without_password",

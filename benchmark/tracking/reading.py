@@ -14,7 +14,15 @@ from benchmark.result import EpochRecord, TrialResult
 from benchmark.tracking import artifacts, schema
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
 from benchmark.tracking.runs import all_runs, find_experiment, one_run_per_trial
-from benchmark.tracking.store import create_store, is_sqlite, open_client, sqlite_path, store_errors, without_password
+from benchmark.tracking.store import (
+    create_store,
+    is_sqlite,
+    open_client,
+    sqlite_path,
+    store_errors,
+    study_page,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,6 +73,17 @@ def list_studies(tracking_uri: str) -> list[str]:
             token = page.token
             if not token:
                 return sorted(names)
+
+
+def study_pages(tracking_uri: str, server_address: str) -> dict[str, str]:
+    """Return the address of each study's table of trials in the pages of a server over the store, by study."""
+    client = open_client(tracking_uri)
+    experiments = {name: find_experiment(client, name) for name in list_studies(tracking_uri)}
+    return {
+        name: study_page(server_address, experiment.experiment_id)
+        for name, experiment in experiments.items()
+        if experiment is not None
+    }
 
 
 def read_curves(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[EpochRecord]]:

@@ -114,7 +114,7 @@ def join_from_environment(device: Literal["cpu", "cuda"] = "cpu", adopt: bool = 
 
 
 def leave() -> None:
-    """Leave the process group, if there is one; the process may join another afterwards."""
+    """Leave the process group, if there is one. DeepSpeed keeps its hold on it: the process joins no other."""
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():

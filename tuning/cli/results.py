@@ -96,17 +96,20 @@ def ui(
     as_json: AsJson = False,
 ) -> int:
     """Serve MLflow's pages over the results, on this machine only, until Ctrl-C."""
-    from benchmark.tracking import create_store, ui_command, ui_environment
+    from benchmark.tracking import create_store, study_pages, ui_command, ui_environment
 
     uri = tracking_uri_or_default(tracking_uri, output)
     chosen = port or _free_port()
     command = ui_command(uri, chosen)
     create_store(uri)
     address = f"http://127.0.0.1:{chosen}"
+    pages = study_pages(uri, address)
     if as_json:
-        print_json({"address": address, "command": command})
+        print_json({"address": address, "command": command, "studies": pages})
     else:
-        console.print(f"MLflow's pages: {address} (Ctrl-C ends them)", soft_wrap=True)
+        console.print(f"MLflow's pages: {address} (Ctrl-C ends them). The trials of each study, best first:")
+        for name, page in pages.items():
+            console.print(f"  {name}: {page}", soft_wrap=True, markup=False)
     return subprocess.run(command, env={**os.environ, **ui_environment()}, check=False).returncode
 
 

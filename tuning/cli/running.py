@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.result import TrialStatus
+from launch.cluster import check_address
 from tuning.cli.output import (
     DEFAULT_OUTPUT,
     AsJson,
@@ -54,6 +55,7 @@ def run(
         report_directory=report_dir,
         strict=strict,
     )
+    check_address(address)
     with LiveProgress(loaded, output) as progress:
         outcome = run_study(loaded, run_settings, progress)
     if as_json:

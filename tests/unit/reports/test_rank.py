@@ -53,3 +53,8 @@ def test_no_recommendation_when_every_rank_failed():
     (curve,) = rank_curves(group_conditions(make_study(trials)))
     assert curve.elbow is None
     assert "no rank can be recommended" in recommendation(curve)
+
+
+def test_recommendation_says_that_no_elbow_was_reached_when_the_largest_rank_is_best():
+    (curve,) = curves([(4, 0.9, 0.80), (8, 0.9, 0.97)])
+    assert "no elbow was reached" in recommendation(curve)
