@@ -27,6 +27,17 @@ def adopt_process_group() -> None:
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
 
 
+def release_process_group() -> None:
+    """Make DeepSpeed forget the group it adopted, which it keeps in module globals, so that it can adopt another."""
+    deepspeed = sys.modules.get("deepspeed")
+    if deepspeed is None:
+        return
+    deepspeed.comm.comm.cdb = None
+    groups = deepspeed.utils.groups
+    for name in [name for name in vars(groups) if name.startswith("_") and name.endswith(("_GROUP", "_GROUPS"))]:
+        setattr(groups, name, {} if isinstance(getattr(groups, name), dict) else None)
+
+
 class TrainingEngine:
     """A DeepSpeed engine around the trainable parameters of a model, with AdamW.
 

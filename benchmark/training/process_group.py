@@ -114,10 +114,15 @@ def join_from_environment(device: Literal["cpu", "cuda"] = "cpu", adopt: bool = 
 
 
 def leave() -> None:
-    """Leave the process group, if there is one. DeepSpeed keeps its hold on it: the process joins no other."""
+    """Leave the process group, if there is one, and put the environment back; the process may join another."""
     import torch.distributed
 
+    _restore_environment()
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from benchmark.training.engine import release_process_group
+
+        release_process_group()
         torch.distributed.destroy_process_group()
 
 
@@ -138,7 +143,25 @@ def address_towards(host: str) -> str:
         return str(probe.getsockname()[0])
 
 
+_VARIABLES_SET = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE"]
+_VARIABLES_SET += ["DS_ACCELERATOR", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"]
+_environment_before: dict[str, str | None] = {}
+"""What a joined process's variables held before. A rank left behind in them would be taken for a launcher's, by a
+second trial of this process or by its children."""
+
+
+def _restore_environment() -> None:
+    for name, value in _environment_before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    _environment_before.clear()
+
+
 def _set_environment(membership: Membership, node_address: str, device: str) -> None:
+    _restore_environment()
+    _environment_before.update({name: os.environ.get(name) for name in _VARIABLES_SET})
     # `deepspeed.initialize` asserts LOCAL_RANK even on a group it adopts.
     os.environ["RANK"] = str(membership.rank)
     os.environ["LOCAL_RANK"] = str(membership.local_rank)

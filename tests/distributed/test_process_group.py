@@ -61,6 +61,15 @@ def test_single_process_is_a_group_of_one_when_there_is_no_launcher(clean_enviro
     assert not torch.distributed.is_initialized()
 
 
+def test_environment_is_as_before_when_the_group_was_left(clean_environment, monkeypatch):
+    monkeypatch.setenv("LOCAL_SIZE", "4")
+    before = dict(os.environ)
+    join(0, 1, adopt=False)
+    assert os.environ["RANK"] == "0"
+    leave()
+    assert dict(os.environ) == before
+
+
 def test_launchers_environment_is_followed_when_it_is_there(clean_environment, monkeypatch):
     store = open_store(1)
     port = store.port

@@ -14,6 +14,7 @@ from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
+from benchmark.standalone import run_trial
 from benchmark.training import images, open_trial
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, trial_steps
@@ -47,6 +48,16 @@ def test_result_is_equal_to_the_bit_when_the_trial_is_repeated(tiny_request: dic
     (_, first), (_, second) = _run(tiny_request), _run(tiny_request)
     assert _without_times(first) == _without_times(second)
     assert first.checkpoint == second.checkpoint
+
+
+def test_second_trial_of_a_process_equals_the_first_when_each_joins_a_group(tiny_request: dict[str, Any]) -> None:
+    spec, plan = _spec(tiny_request)
+    leave()
+    try:
+        first, second = (run_trial(spec, plan) for _ in range(2))
+    finally:
+        join(0, 1)
+    assert _without_times(first) == _without_times(second)
 
 
 @pytest.mark.parametrize("num_epochs_before", [0, 1, 2])
