@@ -44,6 +44,8 @@ def build(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:
     """
     from timm.models.vision_transformer import VisionTransformer
 
+    from benchmark.backbones.parts.timm_family import initialisation
+
     return VisionTransformer(
         img_size=image_size_pixels,
         patch_size=info.patch_size_pixels,
@@ -52,6 +54,7 @@ def build(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:
         num_heads=NUM_HEADS,
         mlp_ratio=MLP_RATIO,
         num_classes=0,
+        weight_init=initialisation(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from benchmark.backbones.contract import BackboneInfo
 from benchmark.errors import MissingError
@@ -17,9 +17,18 @@ def build_timm(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:
     import timm
     from timm.models.vision_transformer import VisionTransformer
 
-    model = timm.create_model(info.name, pretrained=False, num_classes=0, img_size=image_size_pixels)
+    model = timm.create_model(
+        info.name, pretrained=False, num_classes=0, img_size=image_size_pixels, weight_init=initialisation()
+    )
     assert isinstance(model, VisionTransformer)
     return model
+
+
+def initialisation() -> Literal["skip", ""]:
+    """Return timm's scheme for the default device: none on `meta`, which holds no values to draw."""
+    import torch
+
+    return "skip" if torch.get_default_device().type == "meta" else ""
 
 
 def read_hub_tensors(info: BackboneInfo) -> dict[str, Tensor]:
