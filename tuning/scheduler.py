@@ -12,6 +12,7 @@ from launch.cluster import Cluster, connect
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible
 from launch.worker_group import GroupShape
+from tuning.interrupts import termination_as_interrupt
 from tuning.ledger import Ledger
 from tuning.recorder import record_failure, start_recorder
 from tuning.scheduled_trial import ScheduledTrial
@@ -56,14 +57,14 @@ def run_trials(
         MissingError: A trial can never fit on the cluster, or there is none.
         RequestError: The address or a trial's resources are wrong.
         SourceMismatchError: A worker runs other sources than this process.
-        KeyboardInterrupt: Ctrl-C; the ranks are gone and what was recorded can be resumed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the ranks are gone and what was recorded can be resumed.
     """
     open_trials = _without_final(trials, ledger)
     if not open_trials:
         return {}
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}
-    with connect(cluster_address, num_cpus) as cluster:
+    with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
         for trial in open_trials:
             check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
         on_connected()

@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it: SIGINT to every process of the driver's group."""
+"""How a run ends early: by Ctrl-C, as a terminal sends it to the whole process group, by SIGTERM, or by SIGKILL."""
 
 from __future__ import annotations
 
@@ -65,10 +65,15 @@ def gone(processes: list[psutil.Process]) -> bool:
     return psutil.wait_procs(processes, timeout=20)[1] == []
 
 
-def test_run_ends_resumable_and_without_leftovers_when_interrupted(driver, tmp_path):
+def press_ctrl_c(driver: subprocess.Popen) -> None:
+    os.killpg(driver.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupt", [press_ctrl_c, subprocess.Popen.terminate])
+def test_run_ends_resumable_and_without_leftovers_when_interrupted(driver, tmp_path, interrupt):
     descendants = psutil.Process(driver.pid).children(recursive=True)
     folders = {part for child in descendants for part in " ".join(child.cmdline()).split("/") if "adaptertune-" in part}
-    os.killpg(driver.pid, signal.SIGINT)
+    interrupt(driver)
     output = driver.communicate(timeout=60)[0].split()
     assert output[-1] == "interrupted"
     assert "COMPLETED" not in output and "NODE_LOST" not in output
