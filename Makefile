@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-slow test-faults test-tex test-docs test-real bench-input check format clean
+FLOORS := .venv-floors
+
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench-input check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -21,6 +23,11 @@ demo: install  ## run the study `demo` and print where its report is
 
 test: install  ## run the tests (each under a minute)
 	$(BIN)/python -m pytest
+
+test-floors:  ## run the tests with the lowest versions that pyproject.toml allows (.venv-floors)
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python -m pip install --quiet --constraint floors.txt --editable '.[dev]'
+	$(FLOORS)/bin/python -m pytest
 
 test-slow: install  ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow
@@ -51,4 +58,4 @@ format: install  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and the default output folder
-	rm -rf $(VENV) adaptertune-output
+	rm -rf $(VENV) $(FLOORS) adaptertune-output
