@@ -103,19 +103,24 @@ def shipped_studies() -> dict[str, Path]:
 
 
 def load_study(name_or_path: str, settings: Sequence[str] = ()) -> Study:
-    """Read, check and expand a study.
+    """Read, check and expand a study; the arguments and errors are `read_study_spec`'s and `expand`'s."""
+    return expand(read_study_spec(name_or_path, settings))
+
+
+def read_study_spec(name_or_path: str, settings: Sequence[str] = ()) -> StudySpec:
+    """Read a study as it is written. Whether its methods, data and weights exist, `expand` finds out.
 
     Args:
         name_or_path: A shipped study's name or a YAML file's path.
         settings: Replacements such as `training.epochs=3`; the value is YAML.
 
     Raises:
-        RequestError: Anything in it is refused; all that was found is in it.
+        RequestError: A key or a type is refused; all that was found is in it.
     """
     values = require_mapping(load_yaml(_study_path(name_or_path)), name_or_path)
     for setting in settings:
         _replace(values, setting)
-    return expand(validated(StudySpec, values, ""))
+    return validated(StudySpec, values, "")
 
 
 def expand(spec: StudySpec) -> Study:

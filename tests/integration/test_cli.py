@@ -112,7 +112,7 @@ def test_all_trials_wait_when_there_is_no_output_yet(output: Path, capsys: pytes
         ("methods", {"name", "options", "source", "revision"}),
         ("backbones", {"name", "licence", "source", "num_parameters"}),
         ("datasets", {"name", "licence", "source", "split_sha256", "num_images"}),
-        ("studies", {"name", "num_trials", "question"}),
+        ("studies", {"name", "num_trials", "question", "needs"}),
     ],
 )
 def test_list_gives_sources_and_licences_when_asked_for_json(
@@ -124,8 +124,18 @@ def test_list_gives_sources_and_licences_when_asked_for_json(
     assert rows and all(fields <= set(row) for row in rows)
     # A user's own images have neither counts nor a split before their folder is named.
     stated = [row for row in rows if row["name"] not in ("image_folder", "hf")]
-    assert all(row[field] not in (None, "") for row in stated for field in fields - {"question"})
+    assert all(row[field] not in (None, "") for row in stated for field in fields - {"question", "num_trials", "needs"})
     assert all(row[field] for row in rows for field in fields & {"name", "licence", "source"})
+
+
+def test_study_is_listed_with_what_it_needs_when_its_images_are_not_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, text, _ = answer(capsys, "list", "studies", "--json")
+    rows = {row["name"]: row for row in json.loads(text)["studies"]}
+    assert (rows["demo"]["num_trials"], rows["demo"]["needs"]) == (60, "")
+    assert rows["real-check"]["num_trials"] is None
+    assert "cifar100_100_20.tar: there is no such folder or tar" in rows["real-check"]["needs"]
 
 
 def test_list_is_refused_when_the_kind_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:

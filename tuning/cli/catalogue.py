@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from benchmark.errors import AdapterTuneError
 from tuning.cli.output import AsJson, console, print_json
+
+if TYPE_CHECKING:
+    from tuning.study import StudySpec
 
 EXAMPLE = "Example: adaptertune list methods"
 
@@ -92,13 +96,20 @@ def _datasets() -> list[dict[str, Any]]:
 
 
 def _studies() -> list[dict[str, Any]]:
-    from tuning.study import load_study, shipped_studies
+    from tuning.study import read_study_spec, shipped_studies
 
-    studies = {name: load_study(name) for name in shipped_studies()}
-    return [
-        {"name": name, "num_trials": len(study.trials), "question": study.spec.question}
-        for name, study in studies.items()
-    ]
+    specs = {name: read_study_spec(name) for name in shipped_studies()}
+    return [{"name": name, "question": spec.question} | _expanded(spec) for name, spec in specs.items()]
+
+
+def _expanded(spec: StudySpec) -> dict[str, Any]:
+    """Return how many trials a study has, or what it needs first: some name data or weights that are not here yet."""
+    from tuning.study import expand
+
+    try:
+        return {"num_trials": len(expand(spec).trials), "needs": ""}
+    except AdapterTuneError as error:
+        return {"num_trials": None, "needs": str(error)}
 
 
 _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -112,14 +123,17 @@ _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 _COLUMNS_FOR_PEOPLE = {
     "backbones": ("name", "width", "depth", "patch_size_pixels", "image_size_pixels", "num_parameters", "licence"),
     "datasets": ("name", "num_classes", "num_images", "checksum", "licence"),
+    "studies": ("name", "num_trials", "question"),
 }
 """Where a terminal is too narrow for all of them; `--json` has the rest."""
 
-_BELOW_TABLE = {"backbones": ("note", "source")}
+_BELOW_TABLE = {"backbones": ("note", "source"), "studies": ("needs",)}
 """Long texts that many rows share; what `is_non_commercial` says, the licence says too."""
 
 
 def _as_text(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {amount}" for key, amount in value.items())
     if isinstance(value, list):
