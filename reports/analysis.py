@@ -15,7 +15,7 @@ from reports.claims import ClaimSpec, check_claims, matched_pairs
 from reports.comparisons import Comparison, compare_all
 from reports.conditions import Condition, MissingSeed, find_missing, group_conditions, is_search, trials_in_scope
 from reports.rank import RankCurve, families, rank_curves
-from reports.verdicts import Verdict, judge
+from reports.verdicts import Verdict, judge_all
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord
@@ -65,7 +65,7 @@ def analyse(study: StudyRecord, curves: CurveReader) -> Analysis:
         conditions=conditions,
         missing=find_missing(study, conditions),
         comparisons=[] if is_search(study) else compare_all(conditions, compared),
-        verdicts=[judge(claim, sides) for claim, sides in pairs],
+        verdicts=judge_all(pairs),
         rank_curves=rank_curves(conditions),
         placements=families(conditions, "placement"),
         initialisations=initialisations,

@@ -10,7 +10,7 @@ from reports.analysis import Analysis
 from reports.conditions import count_statuses, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
-from reports.formatting import ABSENT, duration, plural, points, points_interval
+from reports.formatting import ABSENT, duration, p_value, plural, points, points_interval
 from reports.provenance import cautions, disagreements, package_versions, provenance_facts
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
 from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
@@ -54,7 +54,7 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
     """Return what the template lays out."""
     from markupsafe import Markup
 
-    study = analysis.study
+    study, scale = analysis.study, claims_scale(analysis.verdicts)
     tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
     return {
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
@@ -65,7 +65,7 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "findings": findings(analysis),
         "facts": facts(analysis),
         "scope": SCOPE,
-        "claims": [claim_view(verdict) for verdict in analysis.verdicts],
+        "claims": [claim_view(verdict, scale) for verdict in analysis.verdicts],
         "claim_rule": RULE,
         "tables": tables,
         "scales": {"results": scale_of(tables["results"]), "comparisons": scale_of(tables["comparisons"], 0.0)},
@@ -99,8 +99,8 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
     ]
 
 
-def claim_view(verdict: Verdict) -> dict[str, Any]:
-    """Return a claim as the page shows it: a line for every setting, all drawn on one scale."""
+def claim_view(verdict: Verdict, scale: dict[str, float | None]) -> dict[str, Any]:
+    """Return a claim as the page shows it: a line for every setting, drawn on the scale of all claims."""
     margin = verdict.claim.margin
     forests = [_forest(pair.difference.interval, pair.difference.mean) for pair in verdict.pairs]
     pairs = [
@@ -114,16 +114,20 @@ def claim_view(verdict: Verdict) -> dict[str, Any]:
             "needed": f"about {needed} seeds would decide it, were mean and spread to stay" if needed else None,
             "forest": forest,
             "run_ids": pair.run_ids,
+            "p_values": f"p = {p_value(alone)}, {p_value(corrected)} after Holm over the claims",
         }
-        for pair, needed, forest in zip(verdict.pairs, verdict.seeds_needed, forests, strict=True)
+        for pair, needed, forest, alone, corrected in zip(
+            verdict.pairs, verdict.seeds_needed, forests, verdict.p_values, verdict.p_values_holm, strict=True
+        )
     ]
-    ends = [value for forest in forests if forest for value in forest]
-    return {
-        "verdict": verdict,
-        "margin": points(margin),
-        "pairs": pairs,
-        "scale": padded_scale([*ends, margin, 0.0], margin),
-    }
+    return {"verdict": verdict, "margin": points(margin), "pairs": pairs, "scale": scale | {"reference": margin}}
+
+
+def claims_scale(verdicts: Sequence[Verdict]) -> dict[str, float | None]:
+    """Return the one scale on which all claims' intervals are drawn, so that they can be compared."""
+    intervals = [pair.difference.interval for verdict in verdicts for pair in verdict.pairs]
+    ends = [end for interval in intervals if interval for end in interval]
+    return padded_scale([*ends, *(verdict.claim.margin for verdict in verdicts), 0.0], None)
 
 
 def _forest(interval: tuple[float, float] | None, mean: float | None) -> tuple[float, float, float] | None:
@@ -170,9 +174,12 @@ def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
 
 def _claim_markdown(verdict: Verdict) -> str:
     lines = [f"- **{verdict.name}** · {escape_markdown(verdict.claim.text)} (`{verdict.claim.id.replace('`', '')}`)"]
-    for pair in verdict.pairs:
+    for pair, alone, holm in zip(verdict.pairs, verdict.p_values, verdict.p_values_holm, strict=True):
         numbers = f"{points(pair.difference.mean)} points, 95 % interval {points_interval(pair.difference.interval)}"
-        lines.append(f"  - {escape_markdown(f'{pair.a.setting.name}: {numbers}, n = {pair.difference.num_pairs}')}")
+        numbers += (
+            f", n = {pair.difference.num_pairs}, p = {p_value(alone)}, after Holm over the claims {p_value(holm)}"
+        )
+        lines.append(f"  - {escape_markdown(f'{pair.a.setting.name}: {numbers}')}")
     notes = [note for note in (verdict.reason, verdict.caution) if note]
     return "\n".join([*lines, *(f"  - {escape_markdown(note)}" for note in notes)])
 

@@ -32,6 +32,11 @@ class RankCurve:
     caution: str | None
 
     @property
+    def is_levelled_off(self) -> bool:
+        """Whether the curve has an elbow at all: at the largest rank tried it may only be cut off."""
+        return self.elbow is not None and self.elbow is not self.conditions[-1]
+
+    @property
     def label(self) -> str:
         """The method and what its ranks share."""
         first = self.conditions[0]
@@ -82,7 +87,7 @@ def recommendation(curve: RankCurve) -> str:
     elbow, best = curve.elbow.option("rank"), curve.best.option("rank")
     ranks = ", ".join(str(condition.option("rank")) for condition in curve.conditions)
     within = f"is the smallest within {100 * curve.delta:g} point of the best, {best}"
-    if curve.elbow is curve.conditions[-1]:
+    if not curve.is_levelled_off:
         reach = "is the largest tried and still the best by more than the tolerance: no elbow was reached"
     else:
         reach = "is itself the best" if elbow == best else within

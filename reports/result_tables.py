@@ -142,6 +142,8 @@ def claims_table(analysis: Analysis) -> Table:
         Column("interval_95", "95 % interval", True),
         Column("margin", "Margin", True),
         Column("num_pairs", "Pairs", True),
+        Column("p_value", "p", True),
+        Column("p_value_holm_claims", "p, Holm over the claims", True),
     )
     rows = tuple(row for verdict in analysis.verdicts for row in claim_rows(verdict))
     return Table("claims", "Claims", f"Stated in the study's YAML before any run; {RULE}.", columns, rows)
@@ -151,7 +153,7 @@ def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
     """Return one row a setting; a claim without one has a row of absent numbers."""
     head = (Cell(verdict.claim.id), Cell(verdict.name))
     if not verdict.pairs:
-        return [(*head, *(Cell(ABSENT, reason=verdict.reason) for _ in range(8)))]
+        return [(*head, *(Cell(ABSENT, reason=verdict.reason) for _ in range(10)))]
     return [
         (
             *head,
@@ -162,8 +164,10 @@ def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
             interval_cell(pair),
             Cell(points(verdict.claim.margin), verdict.claim.margin),
             Cell(str(pair.difference.num_pairs), pair.difference.num_pairs, pair.run_ids),
+            Cell(p_value(alone), alone, pair.run_ids, pair.difference.reason),
+            Cell(p_value(holm), holm, pair.run_ids, pair.difference.reason),
         )
-        for pair in verdict.pairs
+        for pair, alone, holm in zip(verdict.pairs, verdict.p_values, verdict.p_values_holm, strict=True)
     ]
 
 
@@ -186,13 +190,14 @@ def elbows_table(analysis: Analysis) -> Table:
 
 def _elbow_row(curve: RankCurve) -> tuple[Cell, ...]:
     runs = tuple(run_id for condition in curve.conditions for run_id in condition.run_ids)
-    elbow = curve.elbow.option("rank") if curve.elbow else None
+    elbow = curve.elbow.option("rank") if curve.elbow and curve.is_levelled_off else None
+    why_none = curve.caution or f"none up to rank {curve.conditions[-1].option('rank')}"
     best = curve.best.option("rank") if curve.best else None
     return (
         *place_cells(curve.conditions[0]),
         Cell(curve.label),
         Cell(", ".join(str(condition.option("rank")) for condition in curve.conditions)),
-        Cell(ABSENT if elbow is None else str(elbow), elbow, runs, curve.caution),
+        Cell(ABSENT if elbow is None else str(elbow), elbow, runs, curve.caution if elbow else why_none),
         Cell(ABSENT if best is None else str(best), best, runs, curve.caution),
         Cell(recommendation(curve)),
     )

@@ -141,6 +141,17 @@ def paired_t_p_value(differences: NDArray[np.float64]) -> float:
     return float(2 * special.stdtr(differences.size - 1, -abs(statistic)))
 
 
+def p_value_of_margin(difference: PairedDifference, margin: float) -> float | None:
+    """Return the two-sided p-value of the paired t-test of mean difference = margin; none where it is undefined."""
+    if difference.mean is None or not difference.std:
+        return None
+    from scipy import special
+
+    num_pairs = len(difference.seeds)
+    statistic = (difference.mean - margin) / (difference.std / num_pairs**0.5)
+    return float(2 * special.stdtr(num_pairs - 1, -abs(statistic)))
+
+
 def sign_flip_test(differences: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """Return the exact two-sided sign-flip p-value and the least one attainable with so many pairs.
 

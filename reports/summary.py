@@ -145,6 +145,7 @@ def _elbow(curve: RankCurve) -> dict[str, Any]:
         "method": first.method,
         "ranks": [condition.option("rank") for condition in curve.conditions],
         "elbow_rank": curve.elbow.option("rank") if curve.elbow else None,
+        "levelled_off": curve.is_levelled_off,
         "best_rank": curve.best.option("rank") if curve.best else None,
         "elbow": curve.elbow.id if curve.elbow else None,
         "chosen_on": "validation",

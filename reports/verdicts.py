@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reports.claims import ClaimSpec
 from reports.comparisons import Comparison, compare
 from reports.conditions import Condition
-from reports.statistics import INTERVAL_METHOD, seeds_needed
+from reports.statistics import INTERVAL_METHOD, holm, p_value_of_margin, seeds_needed
 
 VerdictName = Literal["confirmed", "contradicted", "undecided"]
 
@@ -30,6 +30,8 @@ class Verdict:
         seeds_needed: For an undecided pair with an interval, roughly how many seeds would decide it, by position.
         reason: Why it is undecided; none otherwise.
         caution: Planned seeds that the verdict had to do without; none when all are there.
+        p_values: Of each pair, for a mean difference equal to the margin; none where undefined.
+        p_values_holm: The same, corrected over all pairs of all of the study's claims.
     """
 
     claim: ClaimSpec
@@ -38,6 +40,8 @@ class Verdict:
     seeds_needed: tuple[int | None, ...]
     reason: str | None
     caution: str | None
+    p_values: tuple[float | None, ...]
+    p_values_holm: tuple[float | None, ...]
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -45,8 +49,19 @@ class Verdict:
         return tuple(dict.fromkeys(run_id for pair in self.pairs for run_id in pair.run_ids))
 
 
+def judge_all(claims: Sequence[tuple[ClaimSpec, Sequence[tuple[Condition, Condition]]]]) -> list[Verdict]:
+    """Return the verdict on every claim of a study, with p-values corrected over all of them.
+
+    A verdict itself rests on its own interval. The claims were named before any run, so they alone are the family that
+    a reader may want a correction for; the table of all differences has its own.
+    """
+    verdicts = [judge(claim, pairs) for claim, pairs in claims]
+    corrected = iter(holm([value for verdict in verdicts for value in verdict.p_values]))
+    return [replace(one, p_values_holm=tuple(next(corrected) for _ in one.p_values)) for one in verdicts]
+
+
 def judge(claim: ClaimSpec, pairs: Sequence[tuple[Condition, Condition]]) -> Verdict:
-    """Return the verdict on a claim.
+    """Return the verdict on a claim; its p-values are corrected for its own pairs alone.
 
     Args:
         claim: The claim.
@@ -56,7 +71,8 @@ def judge(claim: ClaimSpec, pairs: Sequence[tuple[Condition, Condition]]) -> Ver
     name = _name(compared, claim.margin)
     needed = tuple(_seeds_needed(pair, claim.margin) for pair in compared)
     reason = _why_undecided(compared, claim.margin) if name == "undecided" else None
-    return Verdict(claim, name, compared, needed, reason, _caution(compared))
+    p_values = tuple(p_value_of_margin(pair.difference, claim.margin) for pair in compared)
+    return Verdict(claim, name, compared, needed, reason, _caution(compared), p_values, tuple(holm(p_values)))
 
 
 def _name(pairs: Sequence[Comparison], margin: float) -> VerdictName:
@@ -110,7 +126,10 @@ def evidence(verdict: Verdict) -> dict[str, object]:
         "seeds": sorted({seed for pair in verdict.pairs for seed in pair.difference.seeds}),
         "difference_mean": sum(means) / len(means) if means else None,
         "pairs": [
-            _pair_evidence(pair, needed) for pair, needed in zip(verdict.pairs, verdict.seeds_needed, strict=True)
+            _pair_evidence(pair, needed) | {"p_value": alone, "p_value_holm_claims": corrected}
+            for pair, needed, alone, corrected in zip(
+                verdict.pairs, verdict.seeds_needed, verdict.p_values, verdict.p_values_holm, strict=True
+            )
         ],
         "run_ids": list(verdict.run_ids),
         "reason": verdict.reason,

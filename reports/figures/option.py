@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports.analysis import Analysis
 from reports.conditions import Condition, Split
@@ -48,7 +48,7 @@ def draw_rank(analysis: Analysis) -> Drawing:
     return Drawing(
         name=name,
         title=title,
-        caption=f"{CAPTION} The line marks the elbow, chosen on validation.",
+        caption=f"{CAPTION} A dashed line marks an elbow, chosen on validation.",
         alternative=" ".join([title + ".", *(f"{_spoken(curve.conditions, 'rank')}" for curve in curves)]),
         table=shown(points_table("rank_curve", title, "rank", [curve.conditions for curve in curves])),
         files=files,
@@ -62,22 +62,25 @@ def _rank_panel(axes: Axes, curve: RankCurve) -> None:
         scored = [condition for condition in curve.conditions if condition.scores(split)]
         ranks = [condition.option("rank") * shift for condition in scored]
         _series(axes, scored, ranks, split, colour, marker)
-    if curve.elbow is not None:
-        axes.axvline(curve.elbow.option("rank"), color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.annotate(
-            f"elbow {curve.elbow.option('rank')}",
-            (curve.elbow.option("rank"), 0.03),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    _mark_elbow(axes, curve)
     ranks = [condition.option("rank") for condition in curve.conditions]
     axes.set_xticks(ranks, [str(rank) for rank in ranks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set(xlabel="rank", ylabel="top-1, %")
     setting = curve.conditions[0].setting
     axes.set_title(panel_title(curve.label, setting.backbone, setting.dataset))
+
+
+def _mark_elbow(axes: Axes, curve: RankCurve) -> None:
+    if curve.elbow is None:
+        return
+    rank = curve.elbow.option("rank")
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
+    if curve.is_levelled_off:
+        axes.axvline(rank, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(f"elbow {rank}", (rank, 0.03), xytext=(4, 0), **place)
+    else:
+        axes.annotate(f"no elbow up to {rank}", (rank, 0.03), xytext=(4, 0), ha="right", **place)
 
 
 def _series(

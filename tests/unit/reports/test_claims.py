@@ -3,10 +3,11 @@ import sys
 
 import pytest
 from pydantic import ValidationError
+from scipy.stats import ttest_1samp
 
 from reports.claims import ClaimSpec, check_claims, match, matched_pairs
 from reports.conditions import group_conditions
-from reports.verdicts import evidence, judge
+from reports.verdicts import evidence, judge, judge_all
 from tests.unit.reports.synthetic import completed, failed, make_spec, make_study, plan
 
 HEAD = {"method": "head_only"}
@@ -158,3 +159,22 @@ def test_import_stays_light_when_claims_are_read():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_p_values_are_corrected_over_all_claims_when_judged_together():
+    def sides(rank, differences):
+        specs = [(make_spec("lora", seed, rank=rank), make_spec("head_only", seed)) for seed in range(3)]
+        trials = []
+        for (a, b), difference in zip(specs, differences, strict=True):
+            trials += [completed(a, 0.5 + difference), completed(b, 0.5)]
+        return tuple(group_conditions(make_study(trials)))
+
+    claims = [
+        (make_claim(), [sides(1, [0.10, 0.11, 0.12])]),
+        (make_claim(margin=0.05), [sides(2, [0.10, 0.12, 0.20])]),
+    ]
+    first, second = judge_all(claims)
+    assert first.p_values[0] == pytest.approx(ttest_1samp([0.10, 0.11, 0.12], 0.0).pvalue)
+    assert first.p_values_holm[0] == pytest.approx(2 * first.p_values[0])
+    assert second.p_values[0] == pytest.approx(ttest_1samp([0.10, 0.12, 0.20], 0.05).pvalue)
+    assert second.p_values_holm == second.p_values

@@ -58,3 +58,9 @@ def test_no_recommendation_when_every_rank_failed():
 def test_recommendation_says_that_no_elbow_was_reached_when_the_largest_rank_is_best():
     (curve,) = curves([(4, 0.9, 0.80), (8, 0.9, 0.97)])
     assert "no elbow was reached" in recommendation(curve)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(0.97, False), (0.805, True)])
+def test_curve_has_levelled_off_when_its_elbow_is_not_the_largest_rank(last, expected):
+    (curve,) = curves([(4, 0.9, 0.80), (8, 0.9, last)])
+    assert curve.is_levelled_off is expected
