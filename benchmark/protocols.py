@@ -30,7 +30,7 @@ class Protocol:
         normalisation: Whose mean and standard deviation.
         resizing: Whose filter and centre crop.
         augmentation: Of training images whose class survives mirroring.
-        augmentation_unless_flips_keep_labels: Of digits, signs and the like.
+        augmentation_unless_flips_keep_labels: Of digits, signs and the like, and of images that nobody stated it of.
         allows_flips_that_change_labels: Whether an augmentation that mirrors may be asked for on those.
         selection: Which epoch's weights are tested.
         split: Preset of the data set's split: `fixed`, or `paper`, which follows the run's seed.
@@ -60,8 +60,8 @@ class Protocol:
     notes: tuple[str, ...]
     source: str
 
-    def augmentation_for(self, flips_keep_labels: bool) -> Augmentation:
-        """Return the augmentation of a data set's training images."""
+    def augmentation_for(self, flips_keep_labels: bool | None) -> Augmentation:
+        """Return the augmentation of a data set's training images; where nobody knows, none that mirrors."""
         return self.augmentation if flips_keep_labels else self.augmentation_unless_flips_keep_labels
 
 
@@ -85,7 +85,7 @@ FAIR = Protocol(
     tuning="the same budget for every method, full fine-tuning included: equally many settings, chosen on validation",
     notes=(
         "mean, standard deviation, filter and centre crop are those of the backbone's pretraining",
-        "no mirroring and no heavy crops on digits",
+        "no mirroring and no heavy crops on digits, nor on a user's own images unless the study asks for them",
         "the split does not depend on the run's seed",
         "the tested weights are those of the epoch whose validation score is shown beside them",
     ),
@@ -143,7 +143,7 @@ def find_protocol(name: str, where: str = "protocol") -> Protocol:
 
 
 def resolve_protocol(
-    name: str, replaced: Mapping[str, Any], dataset_name: str, flips_keep_labels: bool
+    name: str, replaced: Mapping[str, Any], dataset_name: str, flips_keep_labels: bool | None
 ) -> ProtocolSpec:
     """Write a protocol out for one data set.
 
@@ -151,14 +151,15 @@ def resolve_protocol(
         name: The protocol's.
         replaced: The fields that were asked for instead of the protocol's own.
         dataset_name: For errors.
-        flips_keep_labels: Whether a mirrored image of the data set still shows its class.
+        flips_keep_labels: Whether a mirrored image of the data set still shows its class; none: not known, so only who
+            asks for it gets it.
 
     Raises:
         RequestError: An augmentation that mirrors was asked for where it changes the class.
     """
     protocol = find_protocol(name, "protocol.name")
     augmentation = replaced.get("augmentation") or protocol.augmentation_for(flips_keep_labels)
-    may_mirror = flips_keep_labels or protocol.allows_flips_that_change_labels
+    may_mirror = flips_keep_labels is not False or protocol.allows_flips_that_change_labels
     if augmentation in MIRRORING_AUGMENTATIONS and not may_mirror:
         rule = f"a mirrored image of {dataset_name} may show another class, so `{name}` does not mirror it"
         raise RequestError("protocol.augmentation", augmentation, rule, "Use none or shift.")

@@ -213,7 +213,12 @@ def _resolve_method(asked: str | Mapping[str, Any], where: str) -> tuple[Method,
 def _resolve_protocol(request: ProtocolRequest, dataset: DatasetSpec, seed: int) -> ProtocolSpec:
     replaced = request.model_dump(exclude={"name"}, exclude_none=True)
     info = open_dataset(dataset, seed).info
-    return resolve_protocol(request.name, replaced, info.name, info.flips_keep_labels)
+    protocol = resolve_protocol(request.name, replaced, info.name, info.flips_keep_labels)
+    if dataset.split == "vtab_1000" and protocol.selection == "best_validation":
+        rule = "under the split vtab_1000 the validation images are trained on too, so they can choose no epoch"
+        hint = "Write protocol: {name: fair, selection: last_epoch}, or leave the split at its default."
+        raise RequestError("protocol.selection", protocol.selection, rule, hint)
+    return protocol
 
 
 def _resolve_training(

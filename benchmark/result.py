@@ -110,6 +110,7 @@ class TrialResult(_Record):
     test: Scores | None = Field(default=None, description="read once, at the end")
     test_read_at: str | None = Field(default=None, description="ISO 8601, UTC: when the test split was opened")
     confusion: list[list[int]] | None = Field(default=None, description="test images, row: label, column: prediction")
+    class_names: list[str] = Field(default_factory=list, description="one a class, in the labels' order")
     cost: Cost | None = None
     provenance: Provenance | None = None
 

@@ -31,6 +31,8 @@ ADAPTER = "adapter.safetensors"
 _BUSY_TIMEOUT_SECONDS = 60.0
 _IDS_PER_QUERY = 500
 
+LEDGER_FILE = "ledger.sqlite"
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS trials (
     trial_id TEXT PRIMARY KEY, study TEXT NOT NULL, status TEXT, reason TEXT, result TEXT,
@@ -91,7 +93,7 @@ class Ledger:
         self._trials.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(
-            self._directory / "ledger.sqlite",
+            self._directory / LEDGER_FILE,
             timeout=_BUSY_TIMEOUT_SECONDS,
             isolation_level=None,
             check_same_thread=False,

@@ -107,7 +107,7 @@ class DatasetInfo:
         class_names: One a class, in the labels' order; empty where only the data state them.
         licence: Terms of use.
         source: Where it comes from, and what to cite.
-        flips_keep_labels: Whether a mirrored image still shows its class; digits and signs do not.
+        flips_keep_labels: Whether a mirrored image still shows its class; digits and signs do not; none: not known.
         num_images: Images of each split; follows from `published_images` when not given.
         num_classes: Follows from `class_names` when not given.
         revision: Raised when the numbers obtained on it change.
@@ -122,7 +122,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     licence: str
     source: str
-    flips_keep_labels: bool
+    flips_keep_labels: bool | None
     num_images: Mapping[Split, int] = field(default_factory=dict)
     num_classes: int = 0
     revision: int = 1

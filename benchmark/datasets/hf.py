@@ -169,7 +169,7 @@ DATASET = HuggingFace(
         class_names=(),
         licence="as the set's card states",
         source="named by you: hf:NAME, hf:NAME@REVISION or hf:DIR",
-        flips_keep_labels=True,  # not known here: who asks for flips of their own images decides it
+        flips_keep_labels=None,
         split_note="its own validation split, else 10 % of train by class, by the hash of each image's number",
     )
 )

@@ -31,7 +31,7 @@ DATASET = ImageFolder(
         class_names=(),
         licence="as the images'",
         source="named by you: image_folder:DIR or image_folder:FILE.tar",
-        flips_keep_labels=True,  # not known here: who asks for flips of their own images decides it
+        flips_keep_labels=None,
         split_note="val/ where there is one, else 10 % of train by class, by the hash of each image's path",
     )
 )

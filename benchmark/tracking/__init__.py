@@ -7,7 +7,14 @@ MLflow and pyarrow are imported inside functions: importing this package costs n
 """
 
 from benchmark.tracking.delivery import Delivery, DeliveryOutcome
-from benchmark.tracking.reading import list_studies, read_curves, read_predictions, read_study, study_pages
+from benchmark.tracking.reading import (
+    list_studies,
+    read_curves,
+    read_outcome,
+    read_predictions,
+    read_study,
+    study_pages,
+)
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
 from benchmark.tracking.store import (
     StoreUnavailableError,
@@ -32,6 +39,7 @@ __all__ = [
     "default_tracking_uri",
     "list_studies",
     "read_curves",
+    "read_outcome",
     "read_predictions",
     "read_study",
     "study_page",

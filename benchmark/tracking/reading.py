@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from benchmark.errors import RequestError, nearest
-from benchmark.result import EpochRecord, TrialResult
+from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.tracking import artifacts, schema
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
 from benchmark.tracking.runs import all_runs, find_experiment, one_run_per_trial
@@ -92,6 +92,31 @@ def read_curves(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[Epo
     client = open_client(tracking_uri)
     with store_errors(tracking_uri):
         return {run_id: _curve(client, run_id) for run_id in run_ids}
+
+
+def read_outcome(tracking_uri: str, run_id: str) -> TrialOutcome:
+    """Return a trial's whole record and trained tensors, without its predictions.
+
+    Raises:
+        RequestError: The store has no such run, or it is no trial's that has ended.
+        MissingError: The store does not answer, or a file is gone.
+    """
+    from mlflow.exceptions import MlflowException
+
+    create_store(tracking_uri)
+    client = open_client(tracking_uri)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        rule = f"{without_password(tracking_uri)} has no run of this id"
+        raise RequestError("RUN", run_id, rule, "Name the store with --tracking-uri, or its folder.") from error
+    if schema.DELIVERED not in run.data.tags:
+        raise RequestError("RUN", run_id, "it is no trial's run whose result is stored")
+    result = TrialResult.model_validate(_json_artifact(client, run, schema.RESULT_FILE))
+    checkpoint = None
+    if result.status is TrialStatus.COMPLETED:
+        checkpoint = artifacts.download(client, run_id, run.info.artifact_uri, schema.ADAPTER_FILE)
+    return TrialOutcome(result, checkpoint=checkpoint)
 
 
 def read_predictions(tracking_uri: str, run_id: str) -> dict[str, NDArray[Any]]:

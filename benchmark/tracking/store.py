@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import sys
@@ -215,6 +216,8 @@ def _migrate(path: Path) -> None:
     _quieten_mlflow()
     from mlflow.exceptions import MlflowException
 
+    # MLflow before 3.17 tells of each of its forty migrations.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = f"{_SQLITE_PREFIX}{path}"
     try:
         open_client(uri)

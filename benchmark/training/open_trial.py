@@ -156,6 +156,7 @@ class OpenTrial:
             test=scores_of(logits, test.labels),
             test_read_at=test_read_at,
             confusion=confusion_of(logits, test.labels).tolist(),
+            class_names=list(self._dataset.info.class_names),
             cost=self._cost(time.perf_counter() - started, test_seconds, len(checkpoint)),
             provenance=self._provenance(started_at),
         )

@@ -10,7 +10,7 @@ import typer
 from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
-from tuning.cli import cache, catalogue, certifying, checks, data, plan, pretraining, results, running, single
+from tuning.cli import cache, catalogue, certifying, checks, data, plan, pretraining, results, running, single, trained
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
@@ -35,6 +35,8 @@ app.command("train", epilog=single.EXAMPLE)(single.train)
 app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
 app.command("certify", epilog=certifying.EXAMPLE)(certifying.certify)
 app.add_typer(data.app, name="data")
+app.command("export", epilog=trained.EXPORT_EXAMPLE)(trained.export)
+app.command("predict", epilog=trained.PREDICT_EXAMPLE)(trained.predict)
 app.command("pretrain", epilog=pretraining.EXAMPLE)(pretraining.pretrain)
 app.command("ui", epilog=results.UI_EXAMPLE)(results.ui)
 app.add_typer(cache.cache, name="cache")

@@ -94,6 +94,7 @@ def _tell(study: Study, outcome: StudyOutcome) -> None:
         console.print(f"{claim['verdict']:>12}  {claim['text']}", markup=False)
     minutes = (outcome.report.summary["wall_seconds"] or 0.0) / 60
     console.print(f"{len(outcome.statuses)} trials, {minutes:.1f} min. Report: {outcome.report.index}", soft_wrap=True)
+    console.print("Curves and runs: adaptertune ui", style="dim")
 
 
 def _exit_status(study: Study, outcome: StudyOutcome) -> int:

@@ -29,14 +29,15 @@ def decode_image(content: bytes, where: str) -> PIL.Image.Image:
     Raises:
         RequestError: The bytes are no image, a truncated one, or of a pixel type without a defined range.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             return as_rgb(ImageOps.exif_transpose(image), where)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        rule = f"the image is corrupt, truncated or of an unknown kind: {error or type(error).__name__}"
+        told = "no known format" if isinstance(error, UnidentifiedImageError) else error or type(error).__name__
+        rule = f"the image is corrupt, truncated or of an unknown kind: {told}"
         raise RequestError(where, f"{len(content)} bytes", rule, "Replace or remove the file.") from error
 
 

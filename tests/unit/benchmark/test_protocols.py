@@ -54,6 +54,12 @@ def test_fair_protocol_crops_and_mirrors_when_mirroring_keeps_the_class() -> Non
     assert resolve_protocol("fair", {}, "pets", flips_keep_labels=True).augmentation == "crop_flip"
 
 
+def test_images_are_mirrored_only_when_asked_for_where_nobody_knows_whether_that_keeps_their_class():
+    assert resolve_protocol("fair", {}, "image_folder", flips_keep_labels=None).augmentation == "none"
+    asked = resolve_protocol("fair", {"augmentation": "flip"}, "image_folder", flips_keep_labels=None)
+    assert asked.augmentation == "flip"
+
+
 @pytest.mark.parametrize("augmentation", ["flip", "crop_flip"])
 def test_fair_protocol_refuses_to_mirror_when_that_changes_the_class(augmentation: str) -> None:
     with pytest.raises(RequestError, match=r"protocol\.augmentation.*svhn may show another class"):

@@ -125,17 +125,17 @@ def test_failed_result_is_void_when_trial_runs_again(ledger):
     assert ledger.entries([TRIAL])[TRIAL].state == "interrupted"
 
 
-def test_ten_thousand_entries_are_read_in_under_a_second(ledger):
+def test_ten_thousand_entries_are_read_in_few_queries(ledger):
     trial_ids = [f"{number:016x}" for number in range(10_000)]
     with ledger._transaction() as connection:
         connection.executemany(
             "INSERT INTO trials (trial_id, study, status) VALUES (?, 'demo', 'COMPLETED')",
             [(one,) for one in trial_ids],
         )
-    started_at = time.perf_counter()
+    queries = []
+    ledger._connection.set_trace_callback(queries.append)
     assert len(ledger.entries(trial_ids)) == 10_000
-    # Measured 0.05 s; the margin is for machines that do other things meanwhile.
-    assert time.perf_counter() - started_at < 1
+    assert len(queries) <= 25
 
 
 WRITER = """

@@ -37,8 +37,10 @@ FILE_SETS = [
 ]
 
 
-def trial_of(dataset: object, seed: int = 0) -> Any:
-    return resolve_trial({"backbone": "vit_nano", "dataset": dataset, "method": "head_only", "seed": seed})
+def trial_of(dataset: object, seed: int = 0, protocol: object = "fair") -> Any:
+    method = "head_only"
+    asked = {"backbone": "vit_nano", "dataset": dataset, "method": method, "seed": seed, "protocol": protocol}
+    return resolve_trial(asked)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,13 @@ def test_vtab_task_trains_on_all_1000_when_asked(tmp_path: Path) -> None:
     assert dict(read.info.num_images) == {"train": 1000, "validation": 200, "test": 6}
     assert len(read.items("train").labels) == 1000
     assert read.split_sha256 != small_dmlab(tmp_path / "data", SplitChoice()).split_sha256
+
+
+def test_validation_chooses_no_epoch_when_it_is_trained_on() -> None:
+    asked = {"name": "vtab_dmlab", "split": "vtab_1000"}
+    with pytest.raises(RequestError, match=r"protocol\.selection: found 'best_validation'.*trained on too"):
+        trial_of(asked)
+    assert trial_of(asked, protocol={"name": "fair", "selection": "last_epoch"}).dataset.split == "vtab_1000"
 
 
 def test_line_is_named_when_a_vtab_list_holds_another_label(tmp_path: Path) -> None:
