@@ -15,12 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.datasets.reading.splitting import DEFAULT_VALIDATION_FRACTION, split_counts
+from benchmark.datasets.reading.splitting import DEFAULT_VALIDATION_FRACTION, Split, split_counts
 from benchmark.errors import RequestError
 from benchmark.registry import member, member_names
 from benchmark.spec import DatasetSpec, SplitPreset, as_canonical_json
@@ -28,8 +28,6 @@ from benchmark.spec import DatasetSpec, SplitPreset, as_canonical_json
 if TYPE_CHECKING:
     import PIL.Image
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 UNKNOWN = "unknown"
 """What listings show for a fact that no public source states."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.backbones.contract import BackboneInfo
 from benchmark.errors import MissingError
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor
+
+    from benchmark.backbones.contract import BackboneInfo
 
 
 def build_timm(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.datasets.contract import (
-    SPLITS,
     Dataset,
     DatasetInfo,
     ImageItems,
@@ -22,7 +21,7 @@ from benchmark.datasets.contract import (
     refuse_split_options,
 )
 from benchmark.datasets.reading.items import StoredItems, digest_of, subset
-from benchmark.datasets.reading.splitting import DEFAULT_VALIDATION_FRACTION, hold_out, paper_split
+from benchmark.datasets.reading.splitting import DEFAULT_VALIDATION_FRACTION, SPLITS, hold_out, paper_split
 from benchmark.errors import RequestError
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.datasets.contract import (
-    SPLITS,
     UNKNOWN,
     Dataset,
     DatasetInfo,
@@ -26,6 +25,7 @@ from benchmark.datasets.contract import (
 from benchmark.datasets.reading.items import FileItems, StoredItems, digest_of, joined, subset
 from benchmark.datasets.reading.splitting import (
     DEFAULT_VALIDATION_FRACTION,
+    SPLITS,
     TEST_FRACTION_OF_UNSPLIT,
     hold_out,
     paper_counts,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from benchmark.datasets.contract import Split
-
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 DEFAULT_VALIDATION_FRACTION = 0.1
 TEST_FRACTION_OF_UNSPLIT = 0.2
 PAPER_VALIDATION_FRACTION = 0.1

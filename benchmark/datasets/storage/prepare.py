@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.datasets.contract import SPLITS, Dataset, SourceFile
+from benchmark.datasets.contract import Dataset, SourceFile
 from benchmark.datasets.reading.local import LocalDataset
 from benchmark.datasets.reading.public import PublicDataset
+from benchmark.datasets.reading.splitting import SPLITS
 from benchmark.datasets.storage.archives import is_archive, unpack
 from benchmark.datasets.storage.checksums import checksum_of, require_checksum
 from benchmark.datasets.storage.download import Progress, download

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmark.datasets.contract import SPLITS, find_dataset
+from benchmark.datasets.contract import find_dataset
+from benchmark.datasets.reading.splitting import SPLITS
 
 SPLIT_SHA256 = "598d5eec6f27f0330a680afee705e501be526633a7081d622f07dac606b056cf"
 """Of the manifest as first shipped: another split would be another data set, under another revision."""

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.datasets.contract import SPLITS, find_dataset, open_dataset
+from benchmark.datasets.contract import find_dataset, open_dataset
+from benchmark.datasets.reading.splitting import SPLITS
 from benchmark.errors import MissingError, RequestError
 from benchmark.request import resolve_trial
 from tests.unit.benchmark.datasets.image_files import pixels, png_bytes

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.datasets.contract import SPLITS, find_dataset, open_dataset, write_manifest
+from benchmark.datasets.contract import find_dataset, open_dataset, write_manifest
+from benchmark.datasets.reading.splitting import SPLITS
 from benchmark.errors import MissingError, RequestError
 from benchmark.request import resolve_trial
 from tests.unit.benchmark.datasets.image_files import make_folder, make_tar, make_tar_of, pixels, png_bytes

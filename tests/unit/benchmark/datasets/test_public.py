@@ -20,7 +20,8 @@ from benchmark.datasets import (
     svhn,
     tiny_imagenet,
 )
-from benchmark.datasets.contract import SPLITS, SplitChoice, dataset_names, find_dataset, open_dataset
+from benchmark.datasets.contract import SplitChoice, dataset_names, find_dataset, open_dataset
+from benchmark.datasets.reading.splitting import SPLITS
 from benchmark.errors import MissingError, RequestError
 from benchmark.request import resolve_trial
 from tests.unit.benchmark.datasets import published_files as files
