@@ -168,3 +168,25 @@ def test_no_question_is_asked_when_stdin_is_closed(tmp_path: Path) -> None:
     assert (finished.returncode, finished.stdout) == (2, "")
     assert "Did you mean 'demo'?" in finished.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [["list", "backbones"], ["list", "datasets"], ["list", "methods"], ["plan", "demo"]]
+)
+def test_no_name_is_cut_when_the_terminal_is_80_columns_wide(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, text, _ = answer(capsys, *command)
+    assert status == 0
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("backbones", "vit_huge_patch14_224.mae"), ("datasets", "svhn"), ("datasets", "vtab_kitti_distance")],
+)
+def test_non_commercial_terms_show_when_listed(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = answer(capsys, "list", kind)
+    (row,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+    assert row.split()[-1] == "NC"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,16 +30,23 @@ def list_members(
     if as_json:
         print_json({kind: rows})
         return 0
-    columns = _COLUMNS_FOR_PEOPLE.get(kind, tuple(rows[0]))
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column == "name", overflow="fold")
-    for row in rows:
-        table.add_row(*(_as_text(row[column]) for column in columns))
-    console.print(table)
+    console.print(_as_table(kind, rows))
     for text in _remarks(rows, _BELOW_TABLE.get(kind, ())):
         console.print(text, style="dim", soft_wrap=True)
+    if kind in ("backbones", "datasets"):
+        console.print("NC: not for commercial use; the licences above say more.", style="dim")
     return 0
+
+
+def _as_table(kind: str, rows: list[dict[str, Any]]) -> Table:
+    """Return the columns that fit 80 characters; names are never cut."""
+    columns = _COLUMNS_FOR_PEOPLE[kind]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in columns:
+        table.add_column(heading, no_wrap=heading not in ("question", "source"))
+    for row in rows:
+        table.add_row(*(_as_text(show(row)) for show in columns.values()))
+    return table
 
 
 def _remarks(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
@@ -46,8 +54,8 @@ def _remarks(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
     names: dict[str, list[str]] = {}
     for row in rows:
         for column in columns:
-            if isinstance(row[column], str) and row[column]:
-                names.setdefault(f"{column}: {row[column]}", []).append(row["name"])
+            if text := _as_text(row[column]):
+                names.setdefault(f"{column}: {text}", []).append(row["name"])
     return [f"{text}\n    {', '.join(members)}" for text, members in names.items()]
 
 
@@ -120,15 +128,51 @@ _LISTERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
-_COLUMNS_FOR_PEOPLE = {
-    "backbones": ("name", "width", "depth", "patch_size_pixels", "image_size_pixels", "num_parameters", "licence"),
-    "datasets": ("name", "num_classes", "num_images", "checksum", "licence"),
-    "studies": ("name", "num_trials", "question"),
-}
-"""Where a terminal is too narrow for all of them; `--json` has the rest."""
+def _field(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda row: row[name]
 
-_BELOW_TABLE = {"backbones": ("note", "source"), "studies": ("needs",)}
-"""Long texts that many rows share; what `is_non_commercial` says, the licence says too."""
+
+def _counts(row: dict[str, Any]) -> str | None:
+    counts = row["num_images"]
+    return " / ".join(str(counts[split]) for split in counts) if counts else None
+
+
+_NOT_COMMERCIAL = re.compile(r"non-commercial|BY-NC|research use only", re.IGNORECASE)
+
+
+def _checksum(row: dict[str, Any]) -> str:
+    """Return the kinds of checksum that a public source states for the files."""
+    stated = row["checksum"].values() if isinstance(row["checksum"], dict) else [row["checksum"]]
+    return ", ".join(sorted({str(one).partition(":")[0] for one in stated if one})) or "-"
+
+
+_COLUMNS_FOR_PEOPLE: dict[str, dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "methods": {"name": _field("name"), "title": _field("title"), "source": _field("source")},
+    "backbones": {
+        "name": _field("name"),
+        "blocks": lambda row: f"{row['depth']}×{row['width']}",
+        "patch/px": lambda row: f"{row['patch_size_pixels']}/{row['image_size_pixels']}",
+        "weights": lambda row: f"{row['num_parameters'] / 1e6:.1f} M",
+        "terms": lambda row: "NC" if row["is_non_commercial"] else "",
+    },
+    "datasets": {
+        "name": _field("name"),
+        "classes": _field("num_classes"),
+        "train / validation / test": _counts,
+        "checksum": _checksum,
+        "terms": lambda row: "NC" if _NOT_COMMERCIAL.search(row["licence"]) else "",
+    },
+    "studies": {"name": _field("name"), "trials": _field("num_trials"), "question": _field("question")},
+}
+"""What a table shows of each row, by heading; `--json` has all of it. NC: not for commercial use."""
+
+_BELOW_TABLE = {
+    "methods": ("options",),
+    "backbones": ("licence", "note", "source"),
+    "datasets": ("licence",),
+    "studies": ("needs",),
+}
+"""Long texts that many rows share: each once, with the names that it is about."""
 
 
 def _as_text(value: object) -> str:

@@ -70,19 +70,26 @@ def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial
     }
 
 
+_SHARED = {"backbone": "backbone", "dataset": "data", "seeds": "seeds", "num_workers": "workers"}
+"""Fields that most studies hold constant, with their headings."""
+
+
 def _show(document: dict[str, Any]) -> None:
-    table = Table(box=None)
-    for heading in ("condition", "backbone", "data", "seeds", "workers"):
-        table.add_column(heading)
-    for heading in ("trainable", "GFLOP/image", "memory MB", "worker s"):
-        table.add_column(heading, justify="right")
-    for row in document["conditions"]:
+    """Print what all conditions share once, then a table of what varies."""
+    rows = document["conditions"]
+    varying = [field for field in _SHARED if any(row[field] != rows[0][field] for row in rows)]
+    shared = [f"{_SHARED[field]} {_as_text(rows[0][field])}" for field in _SHARED if field not in varying]
+    console.print("; ".join([f"{document['num_conditions']} conditions", *shared]), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("condition", overflow="fold")
+    for field in varying:
+        table.add_column(_SHARED[field])
+    for heading in ("trained", "GFLOP/image", "MB", "worker s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
         table.add_row(
             row["condition"],
-            row["backbone"],
-            row["dataset"],
-            ",".join(map(str, row["seeds"])),
-            str(row["num_workers"]),
+            *(_as_text(row[field]) for field in varying),
             f"{row['num_trainable_parameters']:,}",
             f"{row['training_flops_per_image'] / 1e9:.3f}",
             f"{row['memory_bytes'] / 1e6:.0f}",
@@ -90,6 +97,10 @@ def _show(document: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print(
-        f"{document['num_trials']} trials, about {document['worker_hours']:.2f} worker hours, "
+        f"{document['num_trials']} trials, roughly {document['worker_hours']:.2f} worker hours, "
         f"assuming {document['assumption']}."
     )
+
+
+def _as_text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
