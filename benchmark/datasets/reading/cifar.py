@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from benchmark.datasets.storage.checksums import require_checksum
 class CifarDataset(PublicDataset):
     """CIFAR-10 or CIFAR-100."""
 
+    @abstractmethod
     def torchvision_class(self) -> Any:
         """Return torchvision's class, which states the checksums of the batches."""
-        raise NotImplementedError
 
     def batch_checksums(self) -> dict[str, str]:
         """Return the checksum of each unpacked batch, as torchvision states them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ Items = TypeVar("Items", bound="StoredItems")
 
 
 @dataclass(frozen=True)
-class StoredItems:
+class StoredItems(ABC):
     """What the kinds of items share.
 
     Attributes:
@@ -40,9 +41,9 @@ class StoredItems:
         """Return the number of images."""
         return len(self.labels)
 
+    @abstractmethod
     def decode(self, row: int) -> PIL.Image.Image:
         """Return one image: RGB, upright, 8 bit."""
-        raise NotImplementedError
 
 
 class ArrayItems(StoredItems):

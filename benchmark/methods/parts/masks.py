@@ -6,6 +6,7 @@ backward pass. So evaluation draws none, whatever mode the modules are in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class MaskKey:
     rows: Int[Tensor, " batch"]
 
 
-class RandomMask(nn.Module):
+class RandomMask(nn.Module, ABC):
     """Multiplies by a random mask of mean one; subclasses say which elements share a draw."""
 
     def __init__(self, probability: float, layer: str) -> None:
@@ -50,9 +51,9 @@ class RandomMask(nn.Module):
         self.layer = layer
         self.key: MaskKey | None = None
 
+    @abstractmethod
     def draws_per_image(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of one image's draws; it broadcasts against one image of `x`."""
-        raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Return `x` masked and rescaled while a key is set, else `x` itself."""
