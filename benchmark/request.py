@@ -28,6 +28,7 @@ from benchmark.spec import (
     SplitPreset,
     TrainingSpec,
     TrialSpec,
+    kept_defaults,
     recorded_options,
 )
 
@@ -134,7 +135,12 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     return TrialSpec(
         backbone=backbone,
         dataset=dataset,
-        method=MethodSpec(name=method.name, revision=method.revision, options=recorded_options(options)),
+        method=MethodSpec(
+            name=method.name,
+            revision=method.revision,
+            options=recorded_options(options),
+            defaults=kept_defaults(options),
+        ),
         protocol=_resolve_protocol(asked.protocol, dataset, asked.seed),
         training=_resolve_training(asked.protocol.name, asked.training, overrides, where_method),
         seed=asked.seed,

@@ -71,12 +71,30 @@ class DatasetSpec(Frozen):
     )
 
 
+class MatchRecord(Frozen):
+    """What a study's `match` gave one condition."""
+
+    parameters: int = Field(ge=1, description="asked for: trained parameters without the head, at most")
+    option: str | None = Field(description="the option that was solved; null: the method's size cannot be chosen")
+    achieved_parameters: int = Field(ge=0, description="trained parameters without the head, by the method's formula")
+
+
 class MethodSpec(Frozen):
     """An adaptation method with all of its options written out."""
 
     name: str = Field(description="the method's public name")
     revision: int = Field(ge=1, description="raised when this method's numbers change")
     options: dict[str, Scalar] = Field(description="the method's own options, such as rank, placement, init")
+    defaults: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="options added later that keep their default; not among `options`, so that ids stay",
+        json_schema_extra=dict(NOT_HASHED),
+    )
+    match: MatchRecord | None = Field(
+        default=None,
+        description="the budget that the size was solved for, where one was asked",
+        json_schema_extra=dict(NOT_HASHED),
+    )
 
 
 class ProtocolSpec(Frozen):
@@ -155,13 +173,21 @@ def hashed_fields(model: BaseModel) -> dict[str, Any]:
 
 def recorded_options(options: BaseModel) -> dict[str, Scalar]:
     """Return a method's options as a trial records them: one added later only where it differs from its default."""
-    defaults = {
-        name: field.default
+    kept = kept_defaults(options)
+    return {name: value for name, value in options.model_dump().items() if name not in kept}
+
+
+def kept_defaults(options: BaseModel) -> dict[str, Scalar]:
+    """Return the options added later that have their default: in force, yet not among the recorded ones."""
+    values = options.model_dump()
+    return {
+        name: values[name]
         for name, field in type(options).model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("hashed") == "when-changed"
+        if isinstance(field.json_schema_extra, dict)
+        and field.json_schema_extra.get("hashed") == "when-changed"
+        and name in values
+        and values[name] == field.default
     }
-    recorded = options.model_dump()
-    return {name: value for name, value in recorded.items() if name not in defaults or value != defaults[name]}
 
 
 def as_canonical_json(value: Any) -> str:

@@ -17,6 +17,10 @@ NOT_IN_IDENTITY = ("weights_file", "assumed_from")
 """The fields of a backbone that do not enter a trial's identity."""
 
 
+NOT_IN_METHOD_IDENTITY = ("defaults", "match")
+"""The fields of a method that do not enter a trial's identity; the defaults stand among the options here."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What must be equal for two conditions to be compared: backbone, data set and protocol, in full.
@@ -63,8 +67,9 @@ def without_files(part: SpecJson) -> dict[str, Any]:
 
 
 def options_of(spec: SpecJson) -> dict[str, Scalar]:
-    """Return the method's own options."""
-    return dict(spec.get("method", {}).get("options") or {})
+    """Return the method's own options by the value in force: those that keep a default added later, too."""
+    method = spec.get("method", {})
+    return {**(method.get("defaults") or {}), **(method.get("options") or {})}
 
 
 def method_of(spec: SpecJson) -> str:
@@ -82,7 +87,8 @@ def selectable_fields(spec: SpecJson) -> dict[str, Scalar]:
 def family_key(spec: SpecJson, option: str) -> str:
     """Return what is equal among conditions that differ in one method option alone."""
     others = {name: value for name, value in options_of(spec).items() if name != option}
-    method = dict(spec.get("method", {})) | {"options": others}
+    method = {name: value for name, value in spec.get("method", {}).items() if name not in NOT_IN_METHOD_IDENTITY}
+    method["options"] = others
     rest = {"setting": setting_of(spec).key, "method": method, "training": spec.get("training", {})}
     return as_canonical_json(rest)
 

@@ -61,12 +61,17 @@ def _method(name: str, training: dict[str, Any], definitions: dict[str, Any]) ->
     method = find_method(name)
     options = _fields(method.Options, definitions)
     spanned = {key: _value_or_list(field) for key, field in (training | options).items()}
-    needed = [key for key, field in method.Options.model_fields.items() if field.is_required()]
+    size = method.size_option({})
+    budget = {} if size is None else {"match": _value_or_list({"$ref": "#/$defs/MatchSpec"})}
+    required = [key for key, field in method.Options.model_fields.items() if field.is_required()]
+    needed = [key for key in required if key != size]
+    sized = {"anyOf": [{"required": [size]}, {"required": ["match"]}]} if size in required else {}
     return {
+        **sized,
         "type": "object",
         "title": method.title,
         "description": f"{method.title} ({method.source}); a list of values spans a grid",
-        "properties": {"name": {"const": name}, **spanned},
+        "properties": {"name": {"const": name}, **spanned, **budget},
         "required": ["name", *needed],
         "additionalProperties": False,
     }

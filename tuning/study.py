@@ -15,11 +15,12 @@ from benchmark.documents import load_yaml, parse_yaml, require_mapping, validate
 from benchmark.errors import RequestError, nearest
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import find_method
-from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_trial
+from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_backbone, resolve_trial
 from benchmark.spec import Frozen, TrialSpec
 from benchmark.tracking import PlannedTrial
 from launch.resources import PlacementStrategy, TrialResources
 from reports.claims import ClaimSpec, check_claims
+from tuning.matching import MatchSpec, match_cell, read_match
 from tuning.scheduled_trial import ScheduledTrial
 
 
@@ -59,6 +60,9 @@ class StudySpec(Frozen):
     method: list[str | dict[str, Any]] = Field(
         min_length=1, description="names, or mappings in which a list of values spans a grid"
     )
+    match: MatchSpec | None = Field(
+        default=None, description="one budget for every method: its size is solved, at most so many parameters"
+    )
     seed: list[int] = Field(min_length=1, description="whole numbers from 0, each once")
     protocol: ProtocolRequest = ProtocolRequest()
     training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
@@ -69,6 +73,11 @@ class StudySpec(Frozen):
     @classmethod
     def _one_is_a_list_of_one(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
+
+    @field_validator("match", mode="before")
+    @classmethod
+    def _budget_is_of_parameters(cls, value: Any) -> Any:
+        return value if value is None else read_match(value, "match")
 
     @field_validator("seed")
     @classmethod
@@ -151,11 +160,15 @@ def expand(spec: StudySpec) -> Study:
 def _conditions(spec: StudySpec) -> Iterator[TrialSpec]:
     """Yield one trial, of seed 0, for each cell of the grid."""
     for backbone, dataset in itertools.product(spec.backbone, spec.dataset):
+        _, info = resolve_backbone(backbone, spec.protocol.name)
         for index, method in enumerate(spec.method):
             for cell in _grid(method, f"method[{index}]"):
-                request = {"backbone": backbone, "dataset": dataset, "method": cell}
+                matched = match_cell(cell, spec.match, info, f"method[{index}]")
+                request = {"backbone": backbone, "dataset": dataset, "method": matched.method}
                 common = {"protocol": spec.protocol, "training": spec.training}
-                yield resolve_trial({**request, **common}, where_method=f"method[{index}]")
+                trial = resolve_trial({**request, **common}, where_method=f"method[{index}]")
+                named = trial.method.model_copy(update={"match": matched.record})
+                yield trial.model_copy(update={"method": named})
 
 
 def _grid(method: str | Mapping[str, Any], where: str) -> Iterator[str | dict[str, Any]]:

@@ -36,6 +36,7 @@ class AdapterPlus(Method):
     title = "Adapter+"
     source = "arXiv 2406.06820"
     Options = AdapterPlusOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "init": "lora", "scale": "learned"})
     not_mergeable = NONLINEAR
 

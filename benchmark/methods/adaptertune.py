@@ -27,6 +27,7 @@ class AdapterTune(Method):
     title = "AdapterTune"
     source = "arXiv 2603.14706"
     Options = SitedBottleneckOptions
+    size = "rank"
     certified = (
         {"rank": 4},
         {"rank": 8, "placement": "last:2", "init": "small"},

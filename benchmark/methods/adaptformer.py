@@ -37,6 +37,7 @@ class AdaptFormer(Method):
     title = "AdaptFormer"
     source = "arXiv 2205.13535"
     Options = AdaptFormerOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "layer_norm": "in", "scale": "learned"})
     not_mergeable = NONLINEAR
 

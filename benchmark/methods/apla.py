@@ -35,8 +35,13 @@ class Apla(Method):
     title = "APLA"
     source = "arXiv 2503.11335"
     Options = AplaOptions
+    size = "fraction"
     certified = ({}, {"fraction": 0.25})
     not_mergeable = ""
+
+    def sizes(self, name: str, backbone: BackboneInfo) -> list[float]:
+        """Return the fraction of each whole number of outputs."""
+        return [num_outputs / backbone.width for num_outputs in range(1, backbone.width + 1)]
 
     def is_identity_at_start(self, options: AplaOptions) -> bool:
         """Return true: training starts from the pretrained projection."""

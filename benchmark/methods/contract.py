@@ -18,7 +18,7 @@ from benchmark.backbones.contract import BackboneInfo
 from benchmark.errors import Problem, RequestError
 from benchmark.methods.parts.placement import PLACEMENT_RULE, blocks_of, is_placement, normalised
 from benchmark.registry import member, member_names
-from benchmark.spec import Frozen
+from benchmark.spec import Frozen, Scalar
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -87,6 +87,8 @@ class Method(ABC):
         Options: The typed options.
         certified: Options that the certificate examines; where there is a rank, the first one is also counted at twice
             its rank.
+        size: The option that sets how many parameters train, which a study's `match` solves; none where it cannot be
+            chosen.
         fits_head: Whether one call of `fit_head` takes the place of all training epochs.
         not_mergeable: Why the trained method cannot be written into a plain backbone; empty where `merge` does so.
     """
@@ -98,11 +100,20 @@ class Method(ABC):
     Options: ClassVar[type[Frozen]] = NoOptions
     certified: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     not_mergeable: ClassVar[str] = "it has no closed form in the backbone's own weights"
+    size: ClassVar[str | None] = None
     fits_head: ClassVar[bool] = False
 
     def check(self, options: Any, backbone: BackboneInfo) -> list[Problem]:
         """Return the ways in which the options do not fit the backbone."""
         return options.check(backbone) if isinstance(options, RankedOptions) else []
+
+    def size_option(self, options: Mapping[str, Any]) -> str | None:
+        """Return the option that `match` solves, given the other options; none where the size cannot be chosen."""
+        return self.size
+
+    def sizes(self, name: str, backbone: BackboneInfo) -> Sequence[Scalar]:
+        """Return the values that the size option may take on a backbone; those that `check` refuses are passed over."""
+        return range(1, backbone.width + 1)
 
     def not_applicable(self, options: Any) -> Mapping[str, str]:
         """Return the certificate's items that cannot apply, each with its reason."""
@@ -155,7 +166,7 @@ class Method(ABC):
 
     def fit_head(self, head: nn.Linear, options: Any, train: LabelledFeatures, validation: LabelledFeatures) -> None:
         """Set the head in closed form from the frozen features of all images; only where `fits_head` is true."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.name} does not fit its head in closed form: only such methods are asked to")
 
     @abstractmethod
     def count_parameters(self, options: Any, backbone: BackboneInfo) -> int:

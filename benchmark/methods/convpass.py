@@ -35,6 +35,7 @@ class Convpass(Method):
     title = "Convpass"
     source = "arXiv 2207.07039"
     Options = ConvpassOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "scale": 0.1, "placement": "last:2"})
     not_mergeable = NONLINEAR
 

@@ -36,6 +36,7 @@ class FactTT(Method):
     title = "FacT-TT"
     source = "arXiv 2212.03145"
     Options = FactOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 8, "scale": 2.0})
     not_mergeable = ""
     has_core = False

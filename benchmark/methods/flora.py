@@ -36,6 +36,7 @@ class Flora(Method):
     title = "FLoRA (Tucker)"
     source = "arXiv 2405.14739"
     Options = FloraOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "sites": "qv", "scale": 2.0})
     not_mergeable = ""
 

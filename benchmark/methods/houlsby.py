@@ -36,6 +36,7 @@ class Houlsby(Method):
     title = "Houlsby adapters"
     source = "arXiv 1902.00751"
     Options = HoulsbyOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "init": "zero", "train_layer_norms": False, "placement": "first:2"})
     not_mergeable = NONLINEAR
 

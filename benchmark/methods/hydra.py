@@ -33,6 +33,7 @@ class Hydra(Method):
     title = "Hydra"
     source = "arXiv 2309.06922"
     Options = HydraOptions
+    size = "rank"
     certified = ({"rank": 2}, {"rank": 2, "scale": 0.5, "dropout": 0.1, "placement": "first:2"})
     not_mergeable = ""
 

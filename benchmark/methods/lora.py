@@ -55,6 +55,7 @@ class Lora(Method):
     title = "LoRA"
     source = "arXiv 2106.09685"
     Options = LoraOptions
+    size = "rank"
     certified = (
         {"rank": 4},
         {"rank": 4, "sites": "qkv,proj,fc1,fc2", "alpha": 8.0, "dropout": 0.1, "placement": "last:2"},

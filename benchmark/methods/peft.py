@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor
 
+MAX_FREQUENCIES = 10_000
+"""The most frequencies of a map that a parameter budget may choose for FourierFT."""
+
 
 class PeftOptions(Frozen):
     """Options of all offered types; each type takes its own, and PEFT's defaults for those not given."""
@@ -119,6 +122,15 @@ class Peft(Method):
         {"peft_type": "VERA", "r": 16},
         {"peft_type": "LN_TUNING"},
     )
+
+    def size_option(self, options: Mapping[str, Any]) -> str | None:
+        """Return the type's rank, or FourierFT's number of frequencies; OFT and LN tuning have neither."""
+        known = PEFT_TYPES.get(options.get("peft_type", "LORA"))
+        return next((name for name in ("r", "n_frequency") if known is not None and name in known.defaults), None)
+
+    def sizes(self, name: str, backbone: BackboneInfo) -> range:
+        """Return ranks up to the width, or numbers of frequencies; `MAX_FREQUENCIES` bounds how long solving takes."""
+        return range(1, min(backbone.width**2, MAX_FREQUENCIES) + 1 if name == "n_frequency" else backbone.width + 1)
 
     def check(self, options: PeftOptions, backbone: BackboneInfo) -> list[Problem]:
         """Return what PEFT would refuse or quietly change on this backbone."""

@@ -36,6 +36,7 @@ class Pfeiffer(Method):
     title = "Pfeiffer adapters"
     source = "arXiv 2005.00247"
     Options = PfeifferOptions
+    size = "rank"
     certified = ({"rank": 4}, {"rank": 4, "layer_norm": "in", "placement": "every:2"})
     not_mergeable = NONLINEAR
 

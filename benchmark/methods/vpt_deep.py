@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.backbones.contract import BackboneInfo
 from benchmark.methods.contract import Method
-from benchmark.methods.parts.prompt_options import PromptOptions
+from benchmark.methods.parts.prompt_options import MATCHED_PROMPTS, PromptOptions
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -23,8 +23,13 @@ class VptDeep(Method):
     title = "VPT-deep"
     source = "arXiv 2203.12119"
     Options = PromptOptions
+    size = "num_prompts"
     certified = ({"num_prompts": 4},)
     not_mergeable = "prompts are tokens, not weights"
+
+    def sizes(self, name: str, backbone: BackboneInfo) -> range:
+        """Return the numbers of prompts that a budget may choose."""
+        return MATCHED_PROMPTS
 
     def is_identity_at_start(self, options: PromptOptions) -> bool:
         """Return false: other tokens attend to the prompts."""

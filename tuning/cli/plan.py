@@ -64,6 +64,7 @@ def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial
         "dataset": spec.dataset.name,
         "seeds": [trial.spec.seed for trial in members],
         "trial_ids": [trial.spec.trial_id for trial in members],
+        "match": None if spec.method.match is None else spec.method.match.model_dump(),
         "num_workers": members[0].plan.num_workers,
         **asdict(counted),
         "worker_seconds": seconds_per_trial * len(members),

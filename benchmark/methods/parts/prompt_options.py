@@ -6,6 +6,9 @@ from pydantic import Field
 
 from benchmark.spec import Frozen
 
+MATCHED_PROMPTS = range(1, 1025)
+"""How many prompts a parameter budget may choose; attention's cost grows with their square."""
+
 
 class PromptOptions(Frozen):
     """How many prompts, and their dropout."""
