@@ -250,5 +250,9 @@ def _families_by_backbone() -> dict[str, str]:
     families: dict[str, str] = {}
     for family in member_names(__package__):
         backbones: Mapping[str, Any] = member(__package__, family, "backbone").BACKBONES
-        families.update(dict.fromkeys(backbones, family))
+        for name in backbones:
+            if name in families:
+                rule = f"the family {families[name]} has a backbone of this name"
+                raise RequestError(f"backbones of {family}", name, rule, "Rename it, or uninstall the plugin.")
+            families[name] = family
     return families

@@ -185,5 +185,9 @@ def find_method(name: str, where: str = "method") -> Method:
     Raises:
         RequestError: There is none; the nearest names are given.
     """
-    method: Method = member(__package__, name, where).METHOD
+    module = member(__package__, name, where)
+    method: Method | None = getattr(module, "METHOD", None)
+    if method is None or method.name != name:
+        found = "no METHOD" if method is None else f"METHOD.name = {method.name!r}"
+        raise RequestError(f"{module.__name__}", found, f"a method's file holds METHOD, whose name is {name!r}")
     return method
