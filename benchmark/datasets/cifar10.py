@@ -27,7 +27,7 @@ class Cifar10(CifarDataset):
             ),
         ),
         published_images={"train": 50_000, "test": 10_000},
-        counts_source="the publisher's page",
+        counts_source="google-research/task_adaptation, cifar_test.py (trainval and test)",
         split_note="10 % of train held out by class, by the hash of each image's number",
     )
 

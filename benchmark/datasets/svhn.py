@@ -36,7 +36,7 @@ class Svhn(PublicDataset):
             ),
         ),
         published_images={"train": 73_257, "test": 26_032},
-        counts_source="the publisher's page",
+        counts_source="google-research/task_adaptation, svhn_test.py (trainval and test)",
         split_note="10 % of train held out by class, by the hash of each image's number",
     )
 

@@ -12,5 +12,5 @@ DATASET = vtab_task(
     num_test_images=711,
     source="Geiger et al. (2013)",
     licence="CC BY-NC-SA 3.0",
-    counts_source="the TFDS catalogue, kitti 3.* (VTAB's first release, on an older KITTI, had 634)",
+    counts_source="the TFDS catalogue, kitti 3.1.0 (VTAB's first release, on an older KITTI, had 634)",
 )

@@ -52,6 +52,12 @@ class LocalParts:
         return [(outside[contents[name]], name) for name in tested if contents[name] in outside]
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn of data once a process, however often a study opens them."""
+    logger.warning(message)
+
+
 class LocalDataset(Dataset):
     """Images of the user, at a place that does not enter the identity."""
 
@@ -130,7 +136,7 @@ class LocalDataset(Dataset):
         shared = parts.shared_images()
         if shared:
             pairs = "; ".join(f"{outside} = {tested}" for outside, tested in shared)
-            logger.warning("%s: %d test images are also trained on: %s", self.place, len(shared), pairs)
+            _warn_once(f"{self.place}: {len(shared)} test images are also trained on: {pairs}")
         return parts
 
     @functools.cached_property
