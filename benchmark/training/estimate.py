@@ -52,7 +52,7 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     model = assemble(_with_random_weights(spec), info.num_classes)
     size = spec.backbone.image_size_pixels
     pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
-    forward_flops = _counted(lambda: _forward_only(model, pixels))
+    forward_flops = _forward_flops(model, pixels)
     training_flops = _counted(lambda: functional.cross_entropy(model(pixels), labels).backward())
     activation_bytes = _saved_bytes(model, pixels, labels) * plan.micro_batch_images
     num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
@@ -94,8 +94,16 @@ def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> fl
 
 
 @torch.no_grad()
-def _forward_only(model: AdaptedClassifier, pixels: Tensor) -> None:
-    model(pixels)
+def _forward_flops(model: AdaptedClassifier, pixels: Tensor) -> int:
+    # While no gradients are recorded, the counter fails at a view of a parameter that wants one, such as a prompt.
+    trainable = list(model.trainable().values())
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        return _counted(lambda: model(pixels))
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _counted(work: Callable[[], object]) -> int:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from benchmark.backbones.contract import BackboneInfo
+from benchmark.backbones.contract import BackboneInfo, find_backbone
 from benchmark.certificate import Certificate, certify, small_subject
+from benchmark.launch_plan import plan_launch
 from benchmark.methods.contract import find_method, method_names
+from benchmark.request import resolve_trial
+from benchmark.training.estimate import estimate
 
 ITEMS = ("identity", "gradients", "frozen", "count", "seed", "checkpoint", "loss", "merge")
 MILLION = 1.0e6
@@ -110,3 +113,15 @@ def test_count_is_the_papers_formula_when_one_block_is_adapted(
     name: str, options: dict[str, Any], expected: int
 ) -> None:
     assert _count(name, WIDTH, 1, rank=RANK, **options) == expected
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_cost_is_estimated_when_a_method_exists(name: str) -> None:
+    method = find_method(name)
+    asked = {"name": name, **method.certified[0]}
+    spec = resolve_trial({"backbone": "vit_nano", "dataset": "digits", "method": asked})
+    counted = estimate(spec, plan_launch(spec.training.global_batch_images))
+    options = method.Options.model_validate(spec.method.options)
+    head = 10 * 64 + 10
+    assert counted.num_trainable_parameters == head + method.count_parameters(options, find_backbone("vit_nano"))
+    assert counted.training_flops_per_image >= counted.forward_flops_per_image > 0
