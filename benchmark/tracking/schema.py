@@ -59,6 +59,8 @@ TABLE_COLUMNS = (
     "metrics.`usage/wall_seconds`",
     "params.`method`",
     "params.`rank`",
+    "params.`placement`",
+    "params.`init`",
     "params.`dataset`",
     "params.`seed`",
     "tags.`status`",
@@ -109,7 +111,7 @@ def trial_parameters(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run_names(planned: Sequence[PlannedTrial]) -> dict[str, str]:
-    """Return a readable name for each planned trial, such as `adaptertune r16 · digits · seed 0`.
+    """Return a readable name for each planned trial, such as `adaptertune r16 · seed 0 · digits`.
 
     Whatever else differs between the trials of one method is named too, so that two conditions never look alike.
     """
@@ -124,11 +126,11 @@ def run_names(planned: Sequence[PlannedTrial]) -> dict[str, str]:
 def run_name(parameters: Mapping[str, str], differing: Sequence[str] = ()) -> str:
     """Return one trial's readable name; `differing` names the parameters to show beside method, rank and seed.
 
-    It is short because MLflow's table cuts it after some thirty characters, and the seed must be seen.
+    The seed comes second, since MLflow's table cuts a name after some thirty characters.
     """
     method = f"{parameters['method']} r{parameters['rank']}" if "rank" in parameters else parameters["method"]
     shown = [name for name in differing if name in parameters and name not in ("method", "rank", "seed")]
-    parts = [method, *(_labelled(name, parameters[name]) for name in shown), f"seed {parameters['seed']}"]
+    parts = [method, f"seed {parameters['seed']}", *(_labelled(name, parameters[name]) for name in shown)]
     return " · ".join(parts)[:MAX_RUN_NAME_CHARACTERS]
 
 

@@ -36,8 +36,8 @@ def test_run_name_is_short_when_nothing_else_differs():
 def test_run_name_tells_conditions_apart_when_something_differs():
     trials = [planned_trial("one"), planned_trial("two", dataset={"name": "svhn"}, training={"epochs": 9})]
     names = schema.run_names(trials)
-    assert names["one"] == "lora r8 · digits · epochs 5 · learning_rate 0.001 · seed 3"
-    assert names["two"] == "lora r8 · svhn · epochs 9 · seed 3"
+    assert names["one"] == "lora r8 · seed 3 · digits · epochs 5 · learning_rate 0.001"
+    assert names["two"] == "lora r8 · seed 3 · svhn · epochs 9"
 
 
 def test_experiment_name_is_refused_when_empty():
