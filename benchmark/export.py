@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmark.backbones.contract import BackboneInfo, find_backbone, tensors_sha256
 from benchmark.backbones.parts.loading import HEAD_PREFIXES, resize_input
 from benchmark.errors import MissingError, RequestError
+from benchmark.folders import require_writable_folder
 from benchmark.methods.contract import Method, find_method
 from benchmark.result import TrialOutcome, TrialResult
 from benchmark.spec import TrialSpec
@@ -145,11 +146,11 @@ def write_export(trained: TrainedTrial, directory: Path, merge: bool = False) ->
         The files.
 
     Raises:
-        RequestError: The method cannot be merged.
+        RequestError: The method cannot be merged, or the folder cannot be written to.
         MissingError: Merging needs the backbone's weights, which are not here.
     """
+    require_writable_folder(directory, "--output")
     merged = merged_tensors(trained) if merge else None
-    directory.mkdir(parents=True, exist_ok=True)
     contents: dict[str, bytes] = {
         ADAPTER_FILE: weights_to_bytes(trained.tensors, {"trial_id": trained.result.trial_id}),
         RESULT_FILE: (trained.result.model_dump_json(indent=2) + "\n").encode(),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.errors import RequestError
+from benchmark.folders import require_writable_folder
 from benchmark.launch_plan import LaunchPlan
 from benchmark.request import read_trial
 from benchmark.result import EpochRecord, TrialOutcome
@@ -20,9 +21,11 @@ def run_trial_file(path: Path, output_directory: Path) -> TrialOutcome:
     """Train the trial of a YAML file; rank 0 writes `result.json`, `predictions.npz`, `checkpoint.safetensors`.
 
     Raises:
-        RequestError: The file is wrong, or the number of ranks is not its `launch.num_workers`.
+        RequestError: The file is wrong, the folder cannot be written, or the number of ranks is not its
+            `launch.num_workers`.
     """
     spec, plan = read_trial(path)
+    require_writable_folder(output_directory, "output folder")
     outcome = run_trial(spec, plan, _log_epoch)
     if _is_first_rank():
         write_outcome(outcome, output_directory)

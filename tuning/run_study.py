@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import Delivery, StudyTracker, read_curves, read_study
@@ -87,6 +88,9 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
     Raises:
         AdapterTuneError: The request is wrong, or something it needs is missing; nothing finished is lost.
     """
+    require_writable_folder(settings.output_directory, "--output")
+    if settings.report_directory is not None:
+        require_writable_folder(settings.report_directory, "--report-dir")
     with StudyLock(settings.output_directory, study.spec.name):
         with contextlib.closing(Ledger(settings.output_directory)) as ledger:
             num_run, interrupted, undelivered = _run_open_trials(study, settings, ledger, progress)

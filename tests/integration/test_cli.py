@@ -58,6 +58,32 @@ def test_nearest_study_is_named_when_the_name_is_unknown(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("run", "demo", "--output", "FILE/results"), "--output"),
+        (("run", "demo", "--output", "results", "--report-dir", "FILE/report"), "--report-dir"),
+        (("pretrain", "vit_nano", "--output", "FILE/weights.safetensors"), "--output"),
+        (("pretrain", "vit_nano", "--output", "."), "--output"),
+        (("train", "TRIAL", "--output", "FILE/results"), "output folder"),
+    ],
+)
+def test_output_is_refused_before_any_work_when_it_cannot_be_written(
+    arguments: tuple[str, ...],
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    Path("TRIAL").write_text("{backbone: vit_nano, dataset: digits, method: head_only}")
+    status, text, messages = answer(capsys, *arguments)
+    assert (status, text) == (2, "")
+    assert f"{option}: found " in messages
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["FILE", "TRIAL"], ["FILE", "TRIAL", "results"])
+
+
 def test_submit_is_named_when_the_address_is_ray_clients(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text, messages = answer(
         capsys, "run", "demo", "--address", "ray://head:10001", "--output", str(output), "--json"

@@ -21,11 +21,13 @@ def pretrain(
     as_json: AsJson = False,
 ) -> int:
     """Pretrain the small bundled backbone on generated images, with one thread, reproducibly."""
+    from benchmark.folders import require_writable_file
     from benchmark.pretraining.pretrain import pretrain as run_recipe
     from benchmark.pretraining.pretrain import write_weights
     from benchmark.pretraining.recipe import load_recipe, recipe_path
 
     loaded = load_recipe(recipe_path(recipe))
+    require_writable_file(output, "--output")
     started = time.monotonic()
     columns = (*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}"))
     with Progress(*columns, console=errors) as progress:
