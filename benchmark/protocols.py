@@ -71,7 +71,7 @@ _SCHEDULE = "linear warm-up from 0, then cosine to 0, per optimiser step"
 FAIR = Protocol(
     name="fair",
     title="each backbone and each method on its own best terms",
-    revision=1,
+    revision=2,
     normalisation="backbone",
     resizing="backbone",
     augmentation="crop_flip",
@@ -79,7 +79,7 @@ FAIR = Protocol(
     allows_flips_that_change_labels=False,
     selection="best_validation",
     split="fixed",
-    training=MappingProxyType({}),
+    training=MappingProxyType({"head_init": "trunc_normal"}),
     optimiser=_OPTIMISER,
     schedule=_SCHEDULE,
     tuning="the same budget for every method, full fine-tuning included: equally many settings, chosen on validation",
@@ -88,6 +88,7 @@ FAIR = Protocol(
         "no mirroring and no heavy crops on digits, nor on a user's own images unless the study asks for them",
         "the split does not depend on the run's seed",
         "the tested weights are those of the epoch whose validation score is shown beside them",
+        "the head starts as timm's own heads do, small enough for features of any norm",
     ),
     source="this project",
 )
@@ -95,7 +96,7 @@ FAIR = Protocol(
 PAPER = Protocol(
     name="paper",
     title="AdapterTune's released protocol, exactly as it is",
-    revision=1,
+    revision=2,
     normalisation="imagenet",
     resizing="torchvision",
     augmentation="crop_flip",
@@ -113,6 +114,7 @@ PAPER = Protocol(
             "gradient_clip_norm": 1.0,
             "label_smoothing": 0.0,
             "precision": "fp32",
+            "head_init": "trunc_normal",
         }
     ),
     optimiser=_OPTIMISER,
@@ -123,6 +125,7 @@ PAPER = Protocol(
         "random crops of 8-100 % of the area and mirroring, on digits too",
         "the run's seed also moves the split: 10 % of the training images become validation",
         "the last epoch's weights are tested; the best epoch's validation score does not choose them",
+        "how the head starts is not stated there; timm's own way is assumed",
         "the released full runs use a global batch of 1024 and a learning rate of 5e-4 for every method",
     ),
     source="arXiv 2603.14706, released configurations and code",

@@ -69,6 +69,11 @@ class Cost(_Record):
     train_images_per_second: float | None
     peak_memory_bytes: int | None = Field(description="largest resident (CPU) or allocated (GPU) size of a rank")
     checkpoint_bytes: int
+    forward_flops_per_image: int | None = Field(default=None, description="a multiply-add is two")
+    training_flops_per_image: int | None = Field(default=None, description="forward and backward pass")
+    energy_joules: float | None = Field(
+        default=None, description="of rank 0's device while the trial ran, whatever else it did; none if not reported"
+    )
 
 
 class Provenance(_Record):

@@ -28,6 +28,11 @@ SplitPreset = Literal["fixed", "paper", "vtab_1000"]
 `vtab_1000` trains on all of VTAB-1k's 1,000 labelled images."""
 
 
+HeadInit = Literal["uniform", "trunc_normal", "zero"]
+"""How the head's weight starts: `uniform`, U(-1/sqrt(d), 1/sqrt(d)), the bias too, as `torch.nn.Linear` does;
+`trunc_normal`, N(0, 0.02²) cut at ±2 and a bias of zero, as timm does in Vision Transformers; `zero`."""
+
+
 class Frozen(BaseModel):
     """A spec part: immutable, unknown keys refused, types not converted."""
 
@@ -123,6 +128,12 @@ class TrainingSpec(Frozen):
     gradient_clip_norm: float | None = Field(default=1.0, gt=0, description="global-norm clipping; null: none")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="compute type; parameters stay fp32")
+
+    head_init: HeadInit = Field(
+        default="uniform",
+        description="how the head starts: as torch's linear layers do, as timm's Vision Transformers do, or at zero",
+        json_schema_extra=dict(ADDED_LATER),
+    )
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> TrainingSpec:

@@ -56,14 +56,27 @@ def duration(seconds: float | None) -> str:
 
 def memory(num_bytes: int | None) -> str:
     """Return bytes in the decimal unit that reads best."""
-    if num_bytes is None:
+    return _scaled(num_bytes, ("B", "kB", "MB", "GB"))
+
+
+def flops(operations: int | None) -> str:
+    """Return floating-point operations in the unit that reads best."""
+    return _scaled(operations, ("", "k", "M", "G", "T"))
+
+
+def energy(joules: float | None) -> str:
+    """Return an energy in the unit that reads best."""
+    return _scaled(joules, ("J", "kJ", "MJ", "GJ"))
+
+
+def _scaled(value: float | None, units: Sequence[str]) -> str:
+    """Return a value with three digits, in the last of the units, each a thousand times the one before, that fits."""
+    if value is None:
         return ABSENT
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
+    scale = 0
+    while abs(value) >= 1000 and scale < len(units) - 1:
+        value, scale = value / 1000, scale + 1
+    return f"{value:.3g} {units[scale]}".rstrip()
 
 
 def listed(names: Sequence[str]) -> str:

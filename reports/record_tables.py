@@ -10,7 +10,7 @@ from benchmark.result import Cost
 from reports.analysis import Analysis
 from reports.conditions import NOT_RUN, Condition, results_by_trial, trials_in_scope
 from reports.fields import method_of, options_of
-from reports.formatting import ABSENT, count, duration, memory
+from reports.formatting import ABSENT, count, duration, energy, flops, memory
 from reports.result_tables import PLACE, place_cells
 from reports.tables import Cell, Column, Raw, Table, csv_text
 
@@ -43,36 +43,45 @@ def missing_table(analysis: Analysis) -> Table:
     return Table("missing", "Missing seeds", "Planned seeds that no statistic on this page contains.", columns, rows)
 
 
+COST_COLUMNS = (
+    *PLACE,
+    Column("condition", "Condition"),
+    Column("num_trainable_parameters", "Trained", True),
+    Column("num_adapter_parameters", "In adapters", True),
+    Column("trained_fraction", "Of all, %", True),
+    Column("train_seconds", "Training", True),
+    Column("evaluation_seconds", "Evaluation", True),
+    Column("wall_seconds", "Wall", True),
+    Column("train_images_per_second", "Images/s", True),
+    Column("forward_flops_per_image", "Forward FLOPs", True),
+    Column("training_flops_per_image", "Training FLOPs", True),
+    Column("energy_joules", "Energy", True),
+    Column("peak_memory_bytes", "Peak memory", True),
+    Column("checkpoint_bytes", "Checkpoint", True),
+)
+
+
 def costs_table(analysis: Analysis) -> Table:
     """Return what each condition cost: means over its completed seeds."""
-    columns = (
-        *PLACE,
-        Column("condition", "Condition"),
-        Column("num_trainable_parameters", "Trained", True),
-        Column("num_adapter_parameters", "In adapters", True),
-        Column("trained_fraction", "Of all, %", True),
-        Column("train_seconds", "Training", True),
-        Column("evaluation_seconds", "Evaluation", True),
-        Column("wall_seconds", "Wall", True),
-        Column("train_images_per_second", "Images/s", True),
-        Column("peak_memory_bytes", "Peak memory", True),
-        Column("checkpoint_bytes", "Checkpoint", True),
+    caption = (
+        "Means over completed seeds; peak memory is the largest of a rank, over seeds. FLOPs are one image's, a "
+        "multiply-add counted as two; energy is the whole device's while the trial ran, where it reports it."
     )
-    caption = "Means over completed seeds; peak memory is the largest of a rank, over seeds."
-    return Table("costs", "Costs", caption, columns, tuple(_cost_row(condition) for condition in analysis.conditions))
+    return Table(
+        "costs", "Costs", caption, COST_COLUMNS, tuple(_cost_row(condition) for condition in analysis.conditions)
+    )
 
 
 def _cost_row(condition: Condition) -> tuple[Cell, ...]:
     costs = [seed.result.cost for seed in condition.completed if seed.result.cost is not None]
     head = (*place_cells(condition), Cell(condition.label))
     if not costs:
-        return (*head, *(Cell(ABSENT, reason="no seed has completed") for _ in range(9)))
+        return (*head, *(Cell(ABSENT, reason="no seed has completed") for _ in range(len(COST_COLUMNS) - len(head))))
     runs = condition.run_ids
     first = costs[0]
     fraction = first.num_trainable_parameters / first.num_total_parameters if first.num_total_parameters else None
-    seconds = [_mean_seconds(costs, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")]
-    speeds = [cost.train_images_per_second for cost in costs if cost.train_images_per_second is not None]
-    speed = fmean(speeds) if speeds else None
+    seconds = [_mean(costs, name) for name in ("train_seconds", "evaluation_seconds", "wall_seconds")]
+    speed, joules = _mean(costs, "train_images_per_second"), _mean(costs, "energy_joules")
     peak = max((cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None), default=None)
     return (
         *head,
@@ -81,13 +90,16 @@ def _cost_row(condition: Condition) -> tuple[Cell, ...]:
         Cell(ABSENT if fraction is None else f"{100 * fraction:.3g}", fraction, runs),
         *(Cell(duration(value), value, runs) for value in seconds),
         Cell(ABSENT if speed is None else f"{speed:.0f}", speed, runs),
+        *(Cell(flops(value), value, runs) for value in (first.forward_flops_per_image, first.training_flops_per_image)),
+        Cell(energy(joules), joules, runs),
         Cell(memory(peak), peak, runs),
         Cell(memory(first.checkpoint_bytes), first.checkpoint_bytes, runs),
     )
 
 
-def _mean_seconds(costs: Sequence[Cost], name: str) -> float:
-    return fmean(getattr(cost, name) for cost in costs)
+def _mean(costs: Sequence[Cost], name: str) -> float | None:
+    values = [value for cost in costs if (value := getattr(cost, name)) is not None]
+    return fmean(values) if values else None
 
 
 def test_reads_table(analysis: Analysis) -> Table:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.datasets.contract import open_dataset
 from benchmark.launch_plan import LaunchPlan
@@ -17,6 +15,7 @@ from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
 from benchmark.training.loop import count_steps_per_epoch
 from benchmark.training.model import AdaptedClassifier, assemble
+from benchmark.training.operations import flops_per_image
 
 BYTES_PER_PARAMETER = 4
 NUM_ADAM_MOMENTS = 2
@@ -52,8 +51,7 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     model = assemble(_with_random_weights(spec), info.num_classes)
     size = spec.backbone.image_size_pixels
     pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
-    forward_flops = _forward_flops(model, pixels)
-    training_flops = _counted(lambda: functional.cross_entropy(model(pixels), labels).backward())
+    flops = flops_per_image(model, spec)
     activation_bytes = _saved_bytes(model, pixels, labels) * plan.micro_batch_images
     num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
     num_total = sum(parameter.numel() for parameter in model.parameters())
@@ -61,13 +59,13 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     fits_head = find_method(spec.method.name).fits_head
     epochs = 1 if fits_head else spec.training.epochs
     evaluated = (epochs + 2) * info.num_images["validation"] + info.num_images["test"]
-    training = info.num_images["train"] * forward_flops if fits_head else epochs * trained * training_flops
+    num_trained_images = info.num_images["train"] if fits_head else epochs * trained
     return Estimate(
         num_trainable_parameters=num_trainable,
         num_total_parameters=num_total,
-        forward_flops_per_image=forward_flops,
-        training_flops_per_image=training_flops,
-        total_flops=training + evaluated * forward_flops,
+        forward_flops_per_image=flops.forward,
+        training_flops_per_image=flops.training,
+        total_flops=num_trained_images * flops.training + evaluated * flops.forward,
         memory_bytes=BYTES_PER_PARAMETER * (num_total + (1 + NUM_ADAM_MOMENTS) * num_trainable) + activation_bytes,
         activation_bytes=activation_bytes,
     )
@@ -91,25 +89,6 @@ def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> fl
         num_products += 1
     torch.set_num_threads(threads)
     return num_products * 2 * size**3 / elapsed
-
-
-@torch.no_grad()
-def _forward_flops(model: AdaptedClassifier, pixels: Tensor) -> int:
-    # While no gradients are recorded, the counter fails at a view of a parameter that wants one, such as a prompt.
-    trainable = list(model.trainable().values())
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        return _counted(lambda: model(pixels))
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-def _counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return int(counter.get_total_flops())
 
 
 def _saved_bytes(model: AdaptedClassifier, pixels: Tensor, labels: Tensor) -> int:

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from benchmark.backbones.contract import LoadedBackbone, load_backbone, tensors_sha256
 from benchmark.methods.contract import Method, find_method
-from benchmark.spec import BackboneSpec, TrialSpec
+from benchmark.spec import BackboneSpec, HeadInit, TrialSpec
 from benchmark.streams import generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from timm.models.vision_transformer import VisionTransformer
+
+TRUNC_NORMAL_STD = 0.02
+"""Of timm's Vision Transformers, heads included (`timm.models.vision_transformer.init_weights_vit_timm`)."""
 
 
 class AdaptedClassifier(nn.Module):
@@ -57,12 +60,19 @@ def assemble(spec: TrialSpec, num_classes: int) -> AdaptedClassifier:
     loaded = load_pinned(spec.backbone, spec.seed)
     method = find_method(spec.method.name)
     options = method.Options.model_validate(spec.method.options)
-    model = adapt(loaded.model, method, options, spec.seed, num_classes)
+    model = adapt(loaded.model, method, options, spec.seed, num_classes, spec.training.head_init)
     model.weights_sha256 = loaded.weights_sha256
     return model
 
 
-def adapt(backbone: VisionTransformer, method: Method, options: Any, seed: int, num_classes: int) -> AdaptedClassifier:
+def adapt(
+    backbone: VisionTransformer,
+    method: Method,
+    options: Any,
+    seed: int,
+    num_classes: int,
+    head_init: HeadInit = "trunc_normal",
+) -> AdaptedClassifier:
     """Freeze a backbone, attach a method to it and give it a head.
 
     Args:
@@ -71,6 +81,7 @@ def adapt(backbone: VisionTransformer, method: Method, options: Any, seed: int, 
         options: An instance of the method's `Options`.
         seed: Names the streams of the new weights.
         num_classes: Of the head.
+        head_init: How the head starts.
     """
     backbone.requires_grad_(False)
     pretrained = dict(backbone.state_dict(keep_vars=True))
@@ -78,7 +89,7 @@ def adapt(backbone: VisionTransformer, method: Method, options: Any, seed: int, 
     width = int(backbone.num_features)
     method.attach(backbone, options, seed)
     model = AdaptedClassifier(backbone, width, num_classes)
-    _initialise_head(model.head, seed)
+    _initialise_head(model.head, seed, head_init)
     model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
     model.weights_sha256 = weights_sha256
     return model
@@ -97,9 +108,12 @@ def load_pinned(backbone: BackboneSpec, seed: int) -> LoadedBackbone:
 
 
 @torch.no_grad()
-def _initialise_head(head: nn.Linear, seed: int) -> None:
-    """Draw weight and bias from U(-1/sqrt(d), 1/sqrt(d)), the law of `torch.nn.Linear`, from a stream of its own."""
-    bound = head.in_features**-0.5
+def _initialise_head(head: nn.Linear, seed: int, law: HeadInit) -> None:
+    """Draw the head from a stream of its own; the laws are those of `HeadInit`."""
     draws = generator(seed, "head")
-    nn.init.uniform_(head.weight, -bound, bound, generator=draws)
+    bound = head.in_features**-0.5 if law == "uniform" else 0.0
+    if law == "trunc_normal":
+        nn.init.trunc_normal_(head.weight, std=TRUNC_NORMAL_STD, generator=draws)
+    else:
+        nn.init.uniform_(head.weight, -bound, bound, generator=draws)
     nn.init.uniform_(head.bias, -bound, bound, generator=draws)

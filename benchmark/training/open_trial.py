@@ -23,6 +23,7 @@ from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
 from benchmark.streams import generator
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
+from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
 from benchmark.training.images import (
@@ -37,6 +38,7 @@ from benchmark.training.images import (
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import assemble, load_pinned
+from benchmark.training.operations import flops_per_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -65,6 +67,7 @@ class OpenTrial:
         """Load images and weights, attach the method, and take up a checkpoint where there is one."""
         torch.set_num_threads(plan.threads_per_worker)
         forget_peak_memory(plan.device)
+        self._energy = EnergyMeter(plan.device)
         self._spec, self._plan = spec, plan
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self._device = torch.device(plan.device)
@@ -82,6 +85,7 @@ class OpenTrial:
         )
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
+        self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
         self.state = self._resumed_state(resume_from)
         self.engine = TrainingEngine(self._model, spec.training, plan)
         restore_moments(self.engine.optimizer, list(self._trainable), self.state.moments)
@@ -234,6 +238,9 @@ class OpenTrial:
             train_images_per_second=num_trained_images / train_seconds if train_seconds else None,
             peak_memory_bytes=peak_memory_bytes(self._plan.device),
             checkpoint_bytes=checkpoint_bytes,
+            forward_flops_per_image=self._flops.forward if self._flops else None,
+            training_flops_per_image=self._flops.training if self._flops else None,
+            energy_joules=self._energy.joules(),
         )
 
     def _provenance(self, started_at: str) -> Provenance:
