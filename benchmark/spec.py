@@ -79,9 +79,12 @@ class DatasetSpec(Frozen):
 class MatchRecord(Frozen):
     """What a study's `match` gave one condition."""
 
-    parameters: int = Field(ge=1, description="asked for: trained parameters without the head, at most")
+    parameters: int | None = Field(default=None, ge=1, description="asked for: trained parameters without the head")
+    training_flops: int | None = Field(default=None, ge=1, description="asked for: of one image, forward and backward")
+    memory_bytes: int | None = Field(default=None, ge=1, description="asked for: of one worker, as `plan` estimates it")
     option: str | None = Field(description="the option that was solved; null: the method's size cannot be chosen")
     achieved_parameters: int = Field(ge=0, description="trained parameters without the head, by the method's formula")
+    achieved: int | None = Field(default=None, ge=0, description="the figure that was asked for; null: parameters")
 
 
 class MethodSpec(Frozen):

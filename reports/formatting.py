@@ -61,7 +61,7 @@ def memory(num_bytes: int | None) -> str:
 
 def flops(operations: int | None) -> str:
     """Return floating-point operations in the unit that reads best."""
-    return _scaled(operations, ("", "k", "M", "G", "T"))
+    return _scaled(operations, ("", "k", "M", "G", "T", "P"))
 
 
 def energy(joules: float | None) -> str:
@@ -74,7 +74,7 @@ def _scaled(value: float | None, units: Sequence[str]) -> str:
     if value is None:
         return ABSENT
     scale = 0
-    while abs(value) >= 1000 and scale < len(units) - 1:
+    while abs(value) >= 999.5 and scale < len(units) - 1:
         value, scale = value / 1000, scale + 1
     return f"{value:.3g} {units[scale]}".rstrip()
 

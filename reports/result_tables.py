@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from reports.analysis import Analysis
 from reports.comparisons import Comparison
@@ -11,7 +12,9 @@ from reports.conditions import Condition, Split
 from reports.formatting import (
     ABSENT,
     count,
+    flops,
     mean_and_std,
+    memory,
     p_value,
     percent_interval,
     points,
@@ -21,6 +24,12 @@ from reports.rank import RankCurve, recommendation
 from reports.statistics import Estimate, estimate
 from reports.tables import Cell, Column, Table, without_constants
 from reports.verdicts import RULE, Verdict
+
+BUDGET_UNITS: dict[str, tuple[Callable[[int], str], str]] = {
+    "parameters": (count, "parameters"),
+    "training_flops": (flops, "FLOPs"),
+    "memory_bytes": (memory, "of memory"),
+}
 
 PLACE = (Column("backbone", "Backbone"), Column("dataset", "Data set"))
 
@@ -37,6 +46,7 @@ def place_cells(condition: Condition) -> tuple[Cell, Cell]:
 
 def results_table(analysis: Analysis) -> Table:
     """Return every condition's scores: mean, standard deviation, interval, seeds, parameters."""
+    is_matched = any(_match_of(condition) for condition in analysis.conditions)
     columns = (
         *PLACE,
         Column("condition", "Condition"),
@@ -45,12 +55,15 @@ def results_table(analysis: Analysis) -> Table:
         Column("num_seeds", "Seeds", True),
         Column("validation_top1_mean", "Validation, %", True),
         Column("num_trainable_parameters", "Trained parameters", True),
+        *((Column("match", "Budget: used of"),) if is_matched else ()),
     )
     caption = (
         "Mean ± standard deviation over seeds; 95 % interval of the mean by Student's t over seeds, not clipped to "
         "[0, 100], on one split. Choices read validation; test is only reported."
     )
-    rows = tuple(_result_row(condition) for condition in analysis.conditions)
+    rows = tuple(
+        _result_row(condition) + ((_match_cell(condition),) if is_matched else ()) for condition in analysis.conditions
+    )
     return Table("results", "Results", caption, columns, rows)
 
 
@@ -68,6 +81,22 @@ def _result_row(condition: Condition) -> tuple[Cell, ...]:
         _mean_cell(condition, "validation"),
         Cell(count(parameters), parameters, runs, None if parameters is not None else "no seed has completed"),
     )
+
+
+def _match_of(condition: Condition) -> dict[str, Any]:
+    """Return what the study's `match` gave a condition; empty where nothing was asked."""
+    return dict(condition.spec["method"].get("match") or {})
+
+
+def _match_cell(condition: Condition) -> Cell:
+    match = _match_of(condition)
+    measure = next((measure for measure in BUDGET_UNITS if match.get(measure) is not None), None)
+    if measure is None:
+        return Cell(ABSENT, reason="no budget was asked for")
+    achieved = match["achieved_parameters"] if match.get("achieved") is None else match["achieved"]
+    text, unit = BUDGET_UNITS[measure]
+    fixed = "" if match.get("option") else ", size not chosen"
+    return Cell(f"{text(achieved)} of {text(match[measure])} {unit}{fixed}", achieved, condition.run_ids)
 
 
 def _mean_cell(condition: Condition, split: Split) -> Cell:

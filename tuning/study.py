@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,12 +164,29 @@ def _conditions(spec: StudySpec) -> Iterator[TrialSpec]:
         _, info = resolve_backbone(backbone, spec.protocol.name)
         for index, method in enumerate(spec.method):
             for cell in _grid(method, f"method[{index}]"):
-                matched = match_cell(cell, spec.match, info, f"method[{index}]")
-                request = {"backbone": backbone, "dataset": dataset, "method": matched.method}
-                common = {"protocol": spec.protocol, "training": spec.training}
-                trial = resolve_trial({**request, **common}, where_method=f"method[{index}]")
+                where = f"method[{index}]"
+                common = {
+                    "backbone": backbone,
+                    "dataset": dataset,
+                    "protocol": spec.protocol,
+                    "training": spec.training,
+                }
+                figures = functools.partial(_figures, spec.resources, common, where)
+                matched = match_cell(cell, spec.match, info, where, figures)
+                trial = resolve_trial({**common, "method": matched.method}, where_method=where)
                 named = trial.method.model_copy(update={"match": matched.record})
                 yield trial.model_copy(update={"method": named})
+
+
+def _figures(
+    resources: ResourcesSpec, common: Mapping[str, Any], where: str, method: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return the figures of a trial that are counted on its model. The only part of an expansion that needs torch."""
+    from benchmark.training.estimate import estimate
+
+    trial = resolve_trial({**common, "method": dict(method)}, where_method=where)
+    counted = estimate(trial, _launch_plan(trial, resources.for_method(trial.method.name)))
+    return {"training_flops": counted.training_flops_per_image, "memory_bytes": counted.memory_bytes}
 
 
 def _grid(method: str | Mapping[str, Any], where: str) -> Iterator[str | dict[str, Any]]:

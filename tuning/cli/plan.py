@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from benchmark.spec import TrialSpec
+from reports.fields import RANDOM_WEIGHTS
 from tuning.cli.output import AsJson, Settings, StudyArgument, console, print_json
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.study import load_study
@@ -60,7 +62,7 @@ def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial
     spec = members[0].spec
     return {
         "condition": condition_label(spec),
-        "backbone": spec.backbone.name,
+        "backbone": _backbone_of(spec),
         "dataset": spec.dataset.name,
         "seeds": [trial.spec.seed for trial in members],
         "trial_ids": [trial.spec.trial_id for trial in members],
@@ -69,6 +71,10 @@ def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial
         **asdict(counted),
         "worker_seconds": seconds_per_trial * len(members),
     }
+
+
+def _backbone_of(spec: TrialSpec) -> str:
+    return f"{spec.backbone.name} ({RANDOM_WEIGHTS})" if spec.backbone.weights == "random" else spec.backbone.name
 
 
 _SHARED = {"backbone": "backbone", "dataset": "data", "seeds": "seeds", "num_workers": "workers"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from benchmark.backbones.contract import find_backbone
 from benchmark.errors import RequestError
 from benchmark.methods.contract import find_method, method_names
+from benchmark.training.estimate import estimate
 from tuning.study import Study, StudySpec, expand, load_study
 
 BUDGET = 20_000
@@ -77,6 +79,27 @@ def test_size_falls_with_its_count_when_more_rank_means_fewer_parameters() -> No
     assert 0 < spec.method.match.achieved_parameters <= BUDGET
 
 
+@pytest.mark.parametrize("measure", ["training_flops", "memory_bytes"])
+@pytest.mark.parametrize(
+    ("entry", "size"),
+    [({"name": "adaptertune"}, "rank"), ({"name": "lora"}, "rank"), ({"name": "peft", "peft_type": "LORA"}, "r")],
+)
+def test_size_is_the_largest_within_a_counted_budget(measure: str, entry: dict[str, Any], size: str) -> None:
+    budget = _counted({**entry, size: 12})[measure]
+    for asked, solved in ((budget, 12), (budget + 1, 12), (budget - 1, 11)):
+        spec = _study({**entry, "match": {measure: asked}}).trials[0].spec
+        assert spec.method.match is not None
+        assert spec.method.options[size] == solved
+        assert spec.method.match.achieved == _counted({**entry, size: solved})[measure]
+
+
+def _counted(method: dict[str, Any]) -> dict[str, int]:
+    trial = _study(method).trials[0]
+    return asdict(estimate(trial.spec, trial.plan)) | {
+        "training_flops": estimate(trial.spec, trial.plan).training_flops_per_image
+    }
+
+
 @pytest.mark.parametrize(
     ("method", "keys", "said"),
     [
@@ -85,8 +108,11 @@ def test_size_falls_with_its_count_when_more_rank_means_fewer_parameters() -> No
         ({"name": "lora", "rank": 4, "match": {"parameters": BUDGET}}, {}, "match solves rank"),
         ({"name": "lora", "rank": 4}, {"match": {"parameters": BUDGET}}, "match solves rank"),
         ({"name": "bitfit", "match": {"parameters": BUDGET}}, {}, "size of bitfit cannot be chosen"),
-        ({"name": "lora", "match": {"flops": 10**9}}, {}, "flops cannot be matched"),
-        ("lora", {"match": {"memory": 10**9}}, "memory cannot be matched"),
+        ({"name": "lora", "match": {"flops": 10**9}}, {}, "training_flops"),
+        ("lora", {"match": {"memory": 10**9}}, "memory_bytes"),
+        ("lora", {"match": {}}, "name one budget of parameters, training_flops, memory_bytes"),
+        ("lora", {"match": {"parameters": BUDGET, "memory_bytes": 10**9}}, "name one budget"),
+        ({"name": "lora", "match": {"training_flops": 10**4}}, {}, "Reachable: "),
         ({"name": "lora", "match": {"parametres": BUDGET}}, {}, "parameters"),
         ({"name": "lora", "alfa": 1.0, "match": {"parameters": BUDGET}}, {}, "alpha"),
         ({"name": "lora", "placement": "last:9", "match": {"parameters": BUDGET}}, {}, "placement"),
