@@ -74,6 +74,10 @@ class DivergedError(TrialError):
     """The loss is no longer a finite number."""
 
 
+class SealedTestError(AdapterTuneError):
+    """A search tried to open a test split."""
+
+
 class SourceMismatchError(AdapterTuneError):
     """A worker runs other sources than the driver."""
 

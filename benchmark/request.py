@@ -32,6 +32,9 @@ from benchmark.spec import (
     recorded_options,
 )
 
+TRAINS_ON_VALIDATION = ("vtab_1000", "train_and_validation")
+"""The presets under which validation images are trained on, and so choose nothing."""
+
 
 class NamedRequest(Frozen):
     """A part that a user writes as a mapping, or as its name alone."""
@@ -91,6 +94,7 @@ class TrialRequest(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**31)
     protocol: ProtocolRequest = ProtocolRequest()
     training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
+    reads_test: bool = Field(default=True, description="whether the test split is read at the end")
     launch: dict[str, Any] = Field(default_factory=dict, description="workers and accumulation; never changes a score")
 
 
@@ -144,6 +148,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
         protocol=_resolve_protocol(asked.protocol, dataset, asked.seed),
         training=_resolve_training(asked.protocol.name, asked.training, overrides, where_method),
         seed=asked.seed,
+        reads_test=asked.reads_test,
     )
 
 
@@ -220,8 +225,8 @@ def _resolve_protocol(request: ProtocolRequest, dataset: DatasetSpec, seed: int)
     replaced = request.model_dump(exclude={"name"}, exclude_none=True)
     info = open_dataset(dataset, seed).info
     protocol = resolve_protocol(request.name, replaced, info.name, info.flips_keep_labels)
-    if dataset.split == "vtab_1000" and protocol.selection == "best_validation":
-        rule = "under the split vtab_1000 the validation images are trained on too, so they can choose no epoch"
+    if dataset.split in TRAINS_ON_VALIDATION and protocol.selection == "best_validation":
+        rule = f"under the split {dataset.split} the validation images are trained on too, so they can choose no epoch"
         hint = "Write protocol: {name: fair, selection: last_epoch}, or leave the split at its default."
         raise RequestError("protocol.selection", protocol.selection, rule, hint)
     return protocol

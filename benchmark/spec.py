@@ -23,9 +23,9 @@ NOT_HASHED = {"hashed": "never"}
 """Marks a field that cannot change the score, such as the path of a file whose content hash stands beside it."""
 
 
-SplitPreset = Literal["fixed", "paper", "vtab_1000"]
+SplitPreset = Literal["fixed", "paper", "vtab_1000", "train_and_validation"]
 """Which split of a data set: `fixed` is independent of the run's seed, `paper` follows it as the released code did,
-`vtab_1000` trains on all of VTAB-1k's 1,000 labelled images."""
+`vtab_1000` trains on all of VTAB-1k's 1,000 labelled images, `train_and_validation` on all that is not tested."""
 
 
 HeadInit = Literal["uniform", "trunc_normal", "zero"]
@@ -154,6 +154,11 @@ class TrialSpec(Frozen):
     protocol: ProtocolSpec
     training: TrainingSpec
     seed: int = Field(ge=0, lt=2**31, description="names every random stream: initialisation, data order, masks")
+    reads_test: bool = Field(
+        default=True,
+        description="whether the test split is read at the end; a search's trials never open it",
+        json_schema_extra=dict(ADDED_LATER),
+    )
 
     @property
     def trial_id(self) -> str:

@@ -29,7 +29,8 @@ def run_trial_file(path: Path, output_directory: Path) -> TrialOutcome:
     outcome = run_trial(spec, plan, _log_epoch)
     if _is_first_rank():
         write_outcome(outcome, output_directory)
-        logger.info("test top-1 %.4f; written to %s", outcome.result.test.top1, output_directory)  # type: ignore[union-attr]
+        test = outcome.result.test
+        logger.info("%s; written to %s", f"test top-1 {test.top1:.4f}" if test else "not tested", output_directory)
     return outcome
 
 

@@ -144,7 +144,7 @@ class SplitChoice:
 
     Attributes:
         preset: `fixed`: independent of the run's seed; `paper`: as the released code, dependent on it; `vtab_1000`:
-            VTAB-1k's 1,000 training images.
+            VTAB-1k's 1,000 training images. (`train_and_validation` is made of `fixed`: see `reading.joining`.)
         validation_fraction: Share of the training images held out; none for the data set's own.
         seed: The run's seed; read by `paper` alone.
     """
@@ -276,6 +276,10 @@ def find_dataset(
     Raises:
         RequestError: There is none, and the nearest names are given; or it refuses an option.
     """
+    if split == "train_and_validation":
+        from benchmark.datasets.reading.joining import TrainAndValidation
+
+        return TrainAndValidation(find_dataset(name, where, root, validation_fraction, "fixed"))
     kind, place = name_and_root(name, root, where)
     dataset: Dataset = member(__package__, kind, where).DATASET
     choice = SplitChoice(split, validation_fraction, seed if split == "paper" else 0)

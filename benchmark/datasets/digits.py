@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.datasets.contract import Dataset, DatasetInfo, ImageItems, LabelledImages, Split, parse_manifest
 from benchmark.datasets.reading.items import ArrayItems
+from benchmark.datasets.reading.seal import refuse_when_sealed
 
 _LARGEST_GREY = 16
 
@@ -42,6 +43,7 @@ class Digits(Dataset):
 
     def load(self, split: Split) -> LabelledImages:
         """Return one split; grey levels 0-16 become 0-255 in three equal channels."""
+        refuse_when_sealed(self.info.name, split)
         identities = self.read_manifest()["splits"][split]
         rows = np.array([int(identity.removeprefix("digits-")) for identity in identities])
         grey_images, labels = _read_images()

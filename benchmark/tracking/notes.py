@@ -38,6 +38,9 @@ def trial_note(result: TrialResult) -> str:
 
 
 def _outcome(result: TrialResult) -> str:
+    if result.test is None and result.validation is not None:
+        correct = f"{result.validation.top1:.2%} of {result.validation.num_images} validation images"
+        return f"**{result.status.value}**: {correct} labelled rightly; the test split stayed closed."
     if result.test is None:
         return f"**{result.status.value}**: no test accuracy. The tag `reason` and `result.json` say why."
     chosen = "" if result.selected_epoch is None else f", weights of epoch {result.selected_epoch}"

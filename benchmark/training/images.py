@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.datasets.contract import Dataset, Split
+from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.streams import stream_key, uniform
 from benchmark.training.input.decoded_index import open_split
 from benchmark.training.input.resampling import resample
@@ -148,9 +149,18 @@ class SplitImages:
         return torch.from_numpy(self._memory[-1])
 
 
-@functools.lru_cache(maxsize=8)
 def open_images(dataset: Dataset, split: Split, presentation: Presentation) -> SplitImages:
-    """Open one split; kept in the process for the trials that follow."""
+    """Open one split; kept in the process for the trials that follow.
+
+    Raises:
+        SealedTestError: It is the test split, and this process searches.
+    """
+    refuse_when_sealed(dataset.info.name, split)
+    return _kept_images(dataset, split, presentation)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_images(dataset: Dataset, split: Split, presentation: Presentation) -> SplitImages:
     return SplitImages(open_split(dataset, split, presentation.image_size_pixels), presentation)
 
 

@@ -6,6 +6,7 @@ import functools
 import io
 import platform
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -132,8 +133,8 @@ class OpenTrial:
         """Put the weights of the selected epoch back into the model."""
         restore(self._trainable, self.state.selected)
 
-    def read_test(self, started_at: str, started: float) -> TrialOutcome:
-        """Open the test split, once, and return the outcome.
+    def finish(self, started_at: str, started: float) -> TrialOutcome:
+        """Open the test split, once, unless the trial leaves it closed, and return the outcome.
 
         Args:
             started_at: When the trial started, ISO 8601.
@@ -143,10 +144,7 @@ class OpenTrial:
             TrialError: The frozen tensors changed.
         """
         self._refuse_changed_backbone()
-        evaluation_started = time.perf_counter()
-        test, test_read_at = self._images("test"), utc_now()
-        logits = self._evaluator.outputs(self._model, test)
-        test_seconds = time.perf_counter() - evaluation_started
+        tested = self._read_test() if self._spec.reads_test else _Tested()
         checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
         result = TrialResult(
             trial_id=self._spec.trial_id,
@@ -157,14 +155,26 @@ class OpenTrial:
             first_step_losses=self.state.first_step_losses,
             selected_epoch=self.state.selected_epoch,
             validation=self.state.selected_scores,
-            test=scores_of(logits, test.labels),
-            test_read_at=test_read_at,
-            confusion=confusion_of(logits, test.labels).tolist(),
+            test=tested.scores,
+            test_read_at=tested.read_at,
+            confusion=tested.confusion,
             class_names=list(self._dataset.info.class_names),
-            cost=self._cost(time.perf_counter() - started, test_seconds, len(checkpoint)),
+            cost=self._cost(time.perf_counter() - started, tested.seconds, len(checkpoint)),
             provenance=self._provenance(started_at),
         )
-        return TrialOutcome(result, predictions_to_bytes(test, logits), checkpoint)
+        return TrialOutcome(result, tested.predictions, checkpoint)
+
+    def _read_test(self) -> _Tested:
+        started = time.perf_counter()
+        images, read_at = self._images("test"), utc_now()
+        logits = self._evaluator.outputs(self._model, images)
+        return _Tested(
+            scores=scores_of(logits, images.labels),
+            read_at=read_at,
+            confusion=confusion_of(logits, images.labels).tolist(),
+            predictions=predictions_to_bytes(images, logits),
+            seconds=time.perf_counter() - started,
+        )
 
     def close(self) -> None:
         """Free the engine."""
@@ -262,6 +272,17 @@ class OpenTrial:
             started_at=started_at,
             finished_at=utc_now(),
         )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the test split gave."""
+
+    scores: Scores | None = None
+    read_at: str | None = None
+    confusion: list[list[int]] | None = None
+    predictions: bytes | None = None
+    seconds: float = 0.0
 
 
 def drift_evaluator(device: str, precision: str) -> Evaluator:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.launch_plan import LaunchPlan
 from benchmark.provenance import utc_now
 from benchmark.result import EpochRecord, TrialOutcome
@@ -44,17 +46,18 @@ def trial_steps(
         MissingError: Weights or data are not here.
     """
     started_at, started = utc_now(), time.perf_counter()
-    trial = OpenTrial(spec, plan, resume_from)
-    try:
-        if not trial.state.records:
-            yield EpochReport(trial.measure_start(), trial.checkpoint())
-        for epoch in range(trial.state.num_finished_epochs + 1, trial.num_epochs + 1):
-            trained = trial.fit_head() if trial.fits_head else _train(trial, spec, plan, epoch)
-            yield EpochReport(trial.close_epoch(epoch, trained), trial.checkpoint())
-        trial.restore_selected()
-        yield trial.read_test(started_at, started)
-    finally:
-        trial.close()
+    with contextlib.nullcontext() if spec.reads_test else sealed_tests():
+        trial = OpenTrial(spec, plan, resume_from)
+        try:
+            if not trial.state.records:
+                yield EpochReport(trial.measure_start(), trial.checkpoint())
+            for epoch in range(trial.state.num_finished_epochs + 1, trial.num_epochs + 1):
+                trained = trial.fit_head() if trial.fits_head else _train(trial, spec, plan, epoch)
+                yield EpochReport(trial.close_epoch(epoch, trained), trial.checkpoint())
+            trial.restore_selected()
+            yield trial.finish(started_at, started)
+        finally:
+            trial.close()
 
 
 def _train(trial: OpenTrial, spec: TrialSpec, plan: LaunchPlan, epoch: int) -> TrainedEpoch:

@@ -45,7 +45,8 @@ def train(
             {"trial_id": outcome.result.trial_id, "directory": str(directory), "test": test and test.model_dump()}
         )
     else:
-        console.print(f"test top-1 {as_percent(test.top1 if test else None)}; written to {directory}", soft_wrap=True)
+        tested = f"test top-1 {as_percent(test.top1)}" if test else "not tested"
+        console.print(f"{tested}; written to {directory}", soft_wrap=True)
     return 0
 
 

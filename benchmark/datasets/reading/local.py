@@ -21,6 +21,7 @@ from benchmark.datasets.contract import (
     refuse_split_options,
 )
 from benchmark.datasets.reading.items import StoredItems, digest_of, subset
+from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.datasets.reading.splitting import DEFAULT_VALIDATION_FRACTION, SPLITS, hold_out, paper_split
 from benchmark.errors import RequestError
 
@@ -113,6 +114,7 @@ class LocalDataset(Dataset):
             MissingError: The data are not there.
             RequestError: They are not laid out as they must be.
         """
+        refuse_when_sealed(self.info.name, split)
         return self._splits[split]
 
     @functools.cached_property

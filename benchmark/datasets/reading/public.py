@@ -23,6 +23,7 @@ from benchmark.datasets.contract import (
     refuse_split_options,
 )
 from benchmark.datasets.reading.items import FileItems, StoredItems, digest_of, joined, subset
+from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.datasets.reading.splitting import (
     DEFAULT_VALIDATION_FRACTION,
     SPLITS,
@@ -120,6 +121,7 @@ class PublicDataset(Dataset):
             MissingError: The data are not here; it says which file to put where.
             RequestError: They are damaged or not complete.
         """
+        refuse_when_sealed(self.info.name, split)
         return self._splits[split]
 
     def content_sha256(self, parts: Mapping[str, StoredItems]) -> str:

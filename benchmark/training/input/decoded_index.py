@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.datasets.contract import Dataset, ImageItems, Split
+from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.spec import as_canonical_json
 from benchmark.training.input.cache_folder import HeldEntry, cap_bytes, open_entry, prune
 from benchmark.training.input.stored import NUM_CHANNELS, StoredImages
@@ -65,7 +66,9 @@ def open_split(
 
     Raises:
         MissingError: The data are not here, or the cache cannot be written.
+        SealedTestError: It is the test split, and this process searches.
     """
+    refuse_when_sealed(dataset.info.name, split)
     limit = largest_shorter_side(image_size_pixels)
     if split == "test":
         return open_stored(dataset.items(split), f"{dataset.info.name}/test", limit, progress)
