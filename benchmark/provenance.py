@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -79,6 +80,14 @@ def package_versions() -> dict[str, str]:
 def host_name() -> str:
     """Return this machine's network name."""
     return platform.node()
+
+
+def user_name() -> str | None:
+    """Return the user's name on this machine; none where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

@@ -94,6 +94,7 @@ class Provenance(_Record):
     python: str
     device: str = Field(description="device type and name")
     host: str
+    user: str | None = Field(default=None, description="who ran it, by the name on that machine; none if it has none")
     launch_plan: dict[str, Any] = Field(description="workers, micro-batch, accumulation, ZeRO stage")
     started_at: str = Field(description="ISO 8601, UTC")
     finished_at: str = Field(description="ISO 8601, UTC")

@@ -75,12 +75,14 @@ def analyse(study: StudyRecord, curves: CurveReader) -> Analysis:
 
 
 def claims_of(study: StudyRecord) -> list[ClaimSpec]:
-    """Return the claims that the study's YAML states.
+    """Return the claims that are judged: those that the study's YAML states, none for a search.
 
     Raises:
         RequestError: A stored claim does not have the form of one.
     """
-    claims = []
+    claims: list[ClaimSpec] = []
+    if is_search(study):  # its confirmation judges them
+        return claims
     for index, stored in enumerate(study.spec.get("claims") or []):
         try:
             claims.append(ClaimSpec.model_validate(stored))

@@ -31,6 +31,8 @@ def _nothing_yet(analysis: Analysis) -> list[str]:
 
 
 def _claims_sentence(analysis: Analysis) -> str:
+    if is_search(analysis.study):
+        return "A search: it reads validation alone and confirms nothing; the test split stays closed."
     if not analysis.verdicts:
         return "The study states no claim, so its numbers describe and confirm nothing."
     counts = Counter(verdict.name for verdict in analysis.verdicts)
@@ -81,6 +83,9 @@ def _one_best(condition: Condition, searching: bool) -> str:
 
 
 def _third_sentence(analysis: Analysis) -> str:
+    if is_search(analysis.study):
+        tried = Counter(condition.method for condition in analysis.conditions)
+        return f"Settings tried: {listed([f'{method} {number}' for method, number in tried.items()])}."
     if len(analysis.rank_curves) == 1:
         return recommendation(analysis.rank_curves[0])
     if len(analysis.rank_curves) > 1:

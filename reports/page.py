@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reports.analysis import Analysis
-from reports.conditions import count_statuses, trials_in_scope
+from reports.conditions import count_statuses, is_search, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
 from reports.formatting import ABSENT, duration, p_value, plural, points, points_interval
@@ -18,6 +18,9 @@ from reports.runs import RunLinks
 from reports.summary import SCOPE
 from reports.tables import Cell, Table, caption_of, escape_markdown, to_markdown
 from reports.verdicts import RULE, Verdict
+
+if TYPE_CHECKING:
+    from benchmark.tracking import StudyRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -67,6 +70,7 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "scope": SCOPE,
         "claims": [claim_view(verdict, scale) for verdict in analysis.verdicts],
         "claim_rule": RULE,
+        "without_claims": without_claims(study),
         "tables": tables,
         "scales": {"results": scale_of(tables["results"]), "comparisons": scale_of(tables["comparisons"], 0.0)},
         # matplotlib escaped the names in it; see reports.figures.drawing.inline_svg.
@@ -95,8 +99,23 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
         ("Wall time", duration(study.wall_seconds)),
         ("Overhead per trial", duration(analysis.overhead_seconds)),
         ("Test reads", str(len(study.test_reads))),
+        *selection_facts(study.spec.get("locked")),
         *cautions(analysis.conditions),
     ]
+
+
+def without_claims(study: StudyRecord) -> str:
+    """Return what stands in the place of claims where none is judged."""
+    return "A search judges no claim: its confirmation does." if is_search(study) else "The study states no claim."
+
+
+def selection_facts(locked: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return where a confirmation's settings come from: the search, when it was locked and by whom, its warnings."""
+    if not locked:
+        return []
+    by = f" by {locked['locked_by']}" if locked.get("locked_by") else ""
+    facts = [("Settings selected by", f"{locked['study']}, locked {locked['locked_at']}{by}, {locked['sha256'][:12]}")]
+    return facts + [("Fairness", warning) for warning in locked.get("warnings") or []]
 
 
 def claim_view(verdict: Verdict, scale: dict[str, float | None]) -> dict[str, Any]:
@@ -162,7 +181,7 @@ def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     parts += [escape_markdown(" ".join(findings(analysis)))]
     parts += ["\n".join(f"- {name}: {value}" for name, value in facts(analysis)), SCOPE]
     parts += ["## Claims", *(_claim_markdown(verdict) for verdict in analysis.verdicts)]
-    parts += [] if analysis.verdicts else ["The study states no claim."]
+    parts += [] if analysis.verdicts else [without_claims(study)]
     for name in ("results", "comparisons", "elbows"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
     parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]

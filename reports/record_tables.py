@@ -106,6 +106,8 @@ def test_reads_table(analysis: Analysis) -> Table:
     """Return the ledger: every reading of the test split, in order of time."""
     columns = (
         Column("read_at", "Read at (UTC)"),
+        Column("user", "By"),
+        Column("selection", "After the selection"),
         Column("condition", "Condition"),
         Column("seed", "Seed", True),
         Column("selected_epoch", "Epoch tested", True),
@@ -117,17 +119,23 @@ def test_reads_table(analysis: Analysis) -> Table:
     for read in reads:
         times[str(read.get("trial_id"))] = times.get(str(read.get("trial_id")), 0) + 1
     labels = _label_by_trial(analysis)
-    rows = tuple(_read_row(read, labels, times) for read in reads)
+    locked = analysis.study.spec.get("locked") or {}
+    selection = f"{locked['study']}, {locked['locked_at']}" if locked else "none: fixed conditions"
+    rows = tuple(_read_row(read, labels, times, selection) for read in reads)
     caption = "Each trial opens the test split once, after its epoch is chosen on validation."
     return Table("test_reads", "Test reads", caption, columns, rows)
 
 
-def _read_row(read: Mapping[str, Any], labels: Mapping[str, str], times: Mapping[str, int]) -> tuple[Cell, ...]:
+def _read_row(
+    read: Mapping[str, Any], labels: Mapping[str, str], times: Mapping[str, int], selection: str
+) -> tuple[Cell, ...]:
     trial_id, run_id = str(read.get("trial_id")), read.get("run_id")
     runs = (str(run_id),) if run_id else ()
     seed, epoch = read.get("seed"), read.get("selected_epoch")
     return (
         Cell(str(read.get("read_at") or ABSENT)),
+        Cell(str(read.get("user") or ABSENT), reason=None if read.get("user") else "not recorded"),
+        Cell(selection),
         Cell(labels.get(trial_id, "not in the plan")),
         Cell(ABSENT if seed is None else str(seed), seed),
         Cell(ABSENT if epoch is None else str(epoch), epoch, runs),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from reports.analysis import Analysis
 from reports.comparisons import Comparison
-from reports.conditions import Condition, Split
+from reports.conditions import Condition, Split, is_search
 from reports.formatting import (
     ABSENT,
     count,
@@ -31,6 +32,8 @@ BUDGET_UNITS: dict[str, tuple[Callable[[int], str], str]] = {
     "memory_bytes": (memory, "of memory"),
 }
 
+SEARCH_NOTE = "A search reads validation alone: these scores chose among settings, so they flatter the best one."
+
 PLACE = (Column("backbone", "Backbone"), Column("dataset", "Data set"))
 
 
@@ -45,40 +48,50 @@ def place_cells(condition: Condition) -> tuple[Cell, Cell]:
 
 
 def results_table(analysis: Analysis) -> Table:
-    """Return every condition's scores: mean, standard deviation, interval, seeds, parameters."""
+    """Return every condition's scores: mean, deviation, interval, seeds, parameters; a search's, best first."""
     is_matched = any(_match_of(condition) for condition in analysis.conditions)
+    searching = is_search(analysis.study)
+    split: Split = "validation" if searching else "test"
     columns = (
         *PLACE,
         Column("condition", "Condition"),
-        Column("test_top1_mean", "Test top-1, %", True),
+        Column(f"{split}_top1_mean", f"{split.capitalize()} top-1, %", True),
         Column("interval_95", "95 % interval", True),
         Column("num_seeds", "Seeds", True),
-        Column("validation_top1_mean", "Validation, %", True),
+        *(() if searching else (Column("validation_top1_mean", "Validation, %", True),)),
         Column("num_trainable_parameters", "Trained parameters", True),
         *((Column("match", "Budget: used of"),) if is_matched else ()),
     )
     caption = (
         "Mean ± standard deviation over seeds; 95 % interval of the mean by Student's t over seeds, not clipped to "
-        "[0, 100], on one split. Choices read validation; test is only reported."
+        "[0, 100], on one split. "
     )
+    caption += SEARCH_NOTE if searching else "Choices read validation; test is only reported."
+    conditions = sorted(analysis.conditions, key=_search_order) if searching else analysis.conditions
     rows = tuple(
-        _result_row(condition) + ((_match_cell(condition),) if is_matched else ()) for condition in analysis.conditions
+        (*_result_row(condition, split), *((_match_cell(condition),) if is_matched else ())) for condition in conditions
     )
     return Table("results", "Results", caption, columns, rows)
 
 
-def _result_row(condition: Condition) -> tuple[Cell, ...]:
-    test = estimate(list(condition.scores("test").values()))
+def _search_order(condition: Condition) -> tuple[str, str, float]:
+    """Sort by backbone and data set, then by the validation score, best first."""
+    mean = estimate(list(condition.scores("validation").values())).mean
+    return condition.setting.backbone, condition.setting.dataset, math.inf if mean is None else -mean
+
+
+def _result_row(condition: Condition, split: Split) -> tuple[Cell, ...]:
+    scores = estimate(list(condition.scores(split).values()))
     parameters = condition.num_trainable_parameters()
     runs, planned = condition.run_ids, len(condition.planned_seeds)
-    interval = Cell(percent_interval(test.interval), as_raw(test.interval), runs, test.reason, _forest(test))
+    interval = Cell(percent_interval(scores.interval), as_raw(scores.interval), runs, scores.reason, _forest(scores))
     return (
         *place_cells(condition),
         Cell(condition.label),
-        _mean_cell(condition, "test"),
+        _mean_cell(condition, split),
         interval,
-        Cell(f"{test.num_seeds} of {planned}", test.num_seeds, runs),
-        _mean_cell(condition, "validation"),
+        Cell(f"{scores.num_seeds} of {planned}", scores.num_seeds, runs),
+        *((_mean_cell(condition, "validation"),) if split == "test" else ()),
         Cell(count(parameters), parameters, runs, None if parameters is not None else "no seed has completed"),
     )
 

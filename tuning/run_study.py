@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
@@ -91,7 +92,8 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
     require_writable_folder(settings.output_directory, "--output")
     if settings.report_directory is not None:
         require_writable_folder(settings.report_directory, "--report-dir")
-    with StudyLock(settings.output_directory, study.spec.name):
+    seal = sealed_tests() if study.spec.kind == "search" else contextlib.nullcontext()
+    with seal, StudyLock(settings.output_directory, study.spec.name):
         with contextlib.closing(Ledger(settings.output_directory)) as ledger:
             num_run, interrupted, undelivered = _run_open_trials(study, settings, ledger, progress)
             statuses, reasons = _ended(study, ledger)

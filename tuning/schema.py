@@ -87,7 +87,8 @@ def _fields(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, An
 def _value_or_list(field: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {key: field[key] for key in ("title", "description", "default") if key in field}
     value = {key: part for key, part in field.items() if key not in told}
-    return {**told, "anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
+    spanned = [{"type": "array", "items": value, "minItems": 1}, {"$ref": "#/$defs/Range"}]
+    return {**told, "anyOf": [value, *spanned]}
 
 
 def _one_or_several(field: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:

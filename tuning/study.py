@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
 from benchmark.errors import RequestError, nearest
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import find_method
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_backbone, resolve_trial
-from benchmark.spec import Frozen, TrialSpec
+from benchmark.spec import Frozen, Scalar, TrialSpec
 from benchmark.tracking import PlannedTrial
 from launch.resources import PlacementStrategy, TrialResources
 from reports.claims import ClaimSpec, check_claims
+from reports.conditions import condition_labels
 from tuning.matching import MatchSpec, match_cell, read_match
 from tuning.scheduled_trial import ScheduledTrial
+from tuning.search_space import Cell, SearchSpec, cells
 
 
 class WorkersSpec(Frozen):
@@ -50,12 +52,60 @@ class ResourcesSpec(Frozen):
         return self.model_copy(update={**own, "by_method": {}})
 
 
+def distinct_seeds(seeds: list[int]) -> list[int]:
+    """Return the seeds, each a valid one and there once.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for seed in seeds:
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1}, found {seed}")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("a seed is given twice: that would count one trial as two")
+    return seeds
+
+
+class ConfirmSpec(Frozen):
+    """How what a search selected is confirmed."""
+
+    seed: list[int] = Field(min_length=1, description="the confirmation's own seeds")
+    fit_on: Literal["train", "train_and_validation"] = Field(
+        default="train",
+        description="train_and_validation: nothing is left to choose an epoch by, so the last one's weights are tested",
+    )
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("seed")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
+        return distinct_seeds(seeds)
+
+
+class LockRecord(Frozen):
+    """Which selection a confirmation came from."""
+
+    study: str = Field(description="the search")
+    run_id: str = Field(description="its parent run")
+    locked_at: str = Field(description="ISO 8601, UTC")
+    locked_by: str | None = Field(default=None, description="user name")
+    sha256: str = Field(description="of the locked file's content")
+    warnings: list[str] = Field(default_factory=list, description="what the selection's fairness lacks")
+
+
 class StudySpec(Frozen):
     """A study: the grid of its trials, what they occupy, and what it claims beforehand."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_', '-'")
     question: str = Field(default="", description="what the study is to find out")
-    kind: Literal["confirm"] = Field(default="confirm", description="fixed conditions, many seeds, test read once")
+    kind: Literal["confirm", "search"] = Field(
+        default="confirm",
+        description="confirm: fixed conditions, many seeds, test read once; search: reads validation only",
+    )
     backbone: list[BackboneRequest] = Field(min_length=1, description="one or several")
     dataset: list[DatasetRequest] = Field(min_length=1, description="one or several")
     method: list[str | dict[str, Any]] = Field(
@@ -68,7 +118,14 @@ class StudySpec(Frozen):
     protocol: ProtocolRequest = ProtocolRequest()
     training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
     resources: ResourcesSpec = ResourcesSpec()
-    claims: list[ClaimSpec] = Field(default_factory=list, description="made before any trial runs")
+    claims: list[ClaimSpec] = Field(
+        default_factory=list, description="made before any trial runs; a search's are judged by its confirmation"
+    )
+    search: SearchSpec | None = Field(default=None, description="what a search tries; lists in `method` are choices")
+    confirm: ConfirmSpec | None = Field(default=None, description="how `confirm` runs what a search has selected")
+    locked: LockRecord | None = Field(
+        default=None, description="the selection that a confirmation came from; written by `confirm`"
+    )
 
     @field_validator("backbone", "dataset", "method", "seed", mode="before")
     @classmethod
@@ -80,23 +137,66 @@ class StudySpec(Frozen):
     def _budget_is_of_parameters(cls, value: Any) -> Any:
         return value if value is None else read_match(value, "match")
 
+    @model_validator(mode="after")
+    def _kind_has_its_parts(self) -> StudySpec:
+        if (self.kind == "search") != (self.search is not None):
+            raise ValueError("a study of kind search has the part `search`, and no other has it")
+        if self.kind != "search" and self.confirm is not None:
+            raise ValueError("only a study of kind search has the part `confirm`")
+        return self
+
     @field_validator("seed")
     @classmethod
     def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        for seed in seeds:
-            if not 0 <= seed < 2**31:
-                raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1}, found {seed}")
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("a seed is given twice: that would count one trial as two")
-        return seeds
+        return distinct_seeds(seeds)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a search tunes: one entry of `method` on one backbone and data set."""
+
+    where: str
+    method: str
+    backbone: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting that a search tries.
+
+    Attributes:
+        unit: What is tuned: a path such as `method[0]`, with the backbone and the data set.
+        values: The searched fields, by `PART.FIELD`.
+        request: What a confirmation of it asks for: backbone, data set, method, protocol, training.
+        condition: Its trial of seed 0.
+    """
+
+    unit: Unit
+    values: Mapping[str, Scalar]
+    request: Mapping[str, Any]
+    condition: TrialSpec
 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study with all of its trials, each once."""
+    """A checked study with all of its trials, each once.
+
+    Attributes:
+        spec: As it is written.
+        trials: In the order in which they are scheduled.
+        settings: What a search tries; none for other kinds.
+    """
 
     spec: StudySpec
     trials: tuple[ScheduledTrial, ...]
+    settings: tuple[Setting, ...] = ()
+
+    @functools.cached_property
+    def labels(self) -> dict[str, str]:
+        """Each condition in a few words, by its id: what tells it apart from the study's other conditions."""
+        specs = {trial.spec.condition_id: trial.spec.model_dump() for trial in self.trials}
+        return condition_labels(specs)
 
     @property
     def planned(self) -> list[PlannedTrial]:
@@ -143,39 +243,78 @@ def expand(spec: StudySpec) -> Study:
     """
     for name in spec.resources.by_method:
         find_method(name, f"resources.by_method.{name}")
+    settings = list(_settings(spec))
+    trials = scheduled([setting.condition for setting in settings], spec.seed, spec.resources)
+    if spec.kind == "search":
+        return Study(spec, trials, tuple(settings))
+    return checked(Study(spec, trials))
+
+
+def scheduled(
+    conditions: Iterable[TrialSpec], seeds: Sequence[int], resources: ResourcesSpec
+) -> tuple[ScheduledTrial, ...]:
+    """Return the trials of conditions under every seed, each once, with what they occupy."""
     trials: dict[str, ScheduledTrial] = {}
-    for condition in _conditions(spec):
-        resources = spec.resources.for_method(condition.method.name)
-        plan = _launch_plan(condition, resources)
-        occupied = TrialResources(resources.cpus_per_worker, resources.gpus_per_worker, resources.placement_strategy)
-        for seed in spec.seed:
+    for condition in conditions:
+        own = resources.for_method(condition.method.name)
+        plan = _launch_plan(condition, own)
+        occupied = TrialResources(own.cpus_per_worker, own.gpus_per_worker, own.placement_strategy)
+        for seed in seeds:
             trial = condition.model_copy(update={"seed": seed})
             trials.setdefault(trial.trial_id, ScheduledTrial(trial, plan, occupied))
-    study = Study(spec, tuple(trials.values()))
-    problems = check_claims(spec.claims, study.planned)
+    return tuple(trials.values())
+
+
+def checked(study: Study) -> Study:
+    """Return a study whose claims select planned conditions.
+
+    Raises:
+        RequestError: One does not.
+    """
+    problems = check_claims(study.spec.claims, study.planned)
     if problems:
         raise RequestError.of(problems)
     return study
 
 
-def _conditions(spec: StudySpec) -> Iterator[TrialSpec]:
-    """Yield one trial, of seed 0, for each cell of the grid."""
+def _settings(spec: StudySpec) -> Iterator[Setting]:
+    """Yield each cell of the grid, or each setting of the search, with its trial of seed 0."""
     for backbone, dataset in itertools.product(spec.backbone, spec.dataset):
         _, info = resolve_backbone(backbone, spec.protocol.name)
-        for index, method in enumerate(spec.method):
-            for cell in _grid(method, f"method[{index}]"):
-                where = f"method[{index}]"
-                common = {
-                    "backbone": backbone,
-                    "dataset": dataset,
-                    "protocol": spec.protocol,
-                    "training": spec.training,
-                }
+        for index, entry in enumerate(spec.method):
+            where = f"method[{index}]"
+            for cell in _cells(spec, entry, where):
+                common = {"backbone": backbone, "dataset": dataset, **_replaced(spec, cell.shared)}
                 figures = functools.partial(_figures, spec.resources, common, where)
-                matched = match_cell(cell, spec.match, info, where, figures)
-                trial = resolve_trial({**common, "method": matched.method}, where_method=where)
+                matched = match_cell(cell.method, spec.match, info, where, figures)
+                request = {**common, "method": matched.method}
+                trial = resolve_trial({**request, "reads_test": spec.kind != "search"}, where_method=where)
                 named = trial.method.model_copy(update={"match": matched.record})
-                yield trial.model_copy(update={"method": named})
+                unit = Unit(where, trial.method.name, trial.backbone.name, trial.dataset.name)
+                yield Setting(unit, cell.values, request, trial.model_copy(update={"method": named}))
+
+
+def _cells(spec: StudySpec, entry: str | dict[str, Any], where: str) -> Iterator[Cell]:
+    if spec.search is not None:
+        names = entry["name"] if isinstance(entry, Mapping) and isinstance(entry.get("name"), list) else None
+        for one in [entry] if names is None or isinstance(entry, str) else [{**entry, "name": name} for name in names]:
+            yield from cells(spec.search, one, where)
+        return
+    for method in _grid(entry, where):
+        yield Cell(method, {}, {})
+
+
+def _replaced(spec: StudySpec, shared: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return the study's protocol and training with the searched values in them."""
+    values: dict[str, dict[str, Any]] = {"protocol": {}, "training": {}}
+    for name, value in shared.items():
+        part, _, field = name.partition(".")
+        values[part][field] = value
+    protocol = {**spec.protocol.model_dump(exclude_none=True), **values["protocol"]}
+    return {
+        "protocol": validated(ProtocolRequest, protocol, "protocol"),
+        "training": {**spec.training, **values["training"]},
+    }
 
 
 def _figures(

@@ -166,6 +166,7 @@ def _test_reads(trials: Sequence[TrackedTrial]) -> list[dict[str, Any]]:
             "read_at": trial.result.test_read_at,
             "selected_epoch": trial.result.selected_epoch,
             "run_id": trial.run_id,
+            "user": trial.result.provenance.user if trial.result.provenance else None,
         }
         for trial in trials
         if trial.result.test_read_at is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.provenance import user_name
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import artifacts, notes, schema
@@ -247,10 +247,8 @@ _SOURCE_TAGS = {schema.SOURCE_NAME: "adaptertune", schema.SOURCE_TYPE: "LOCAL"}
 
 
 def _user_tag() -> dict[str, str]:
-    try:
-        return {"mlflow.user": getpass.getuser()}
-    except (KeyError, OSError):  # a container's user may have no name
-        return {}
+    user = user_name()
+    return {} if user is None else {"mlflow.user": user}
 
 
 def _metrics(values: Mapping[str, float], step: int = 0) -> list[Metric]:

@@ -19,7 +19,7 @@ from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.contract import LabelledFeatures, find_method
-from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, utc_now
+from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, user_name, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
 from benchmark.streams import generator
@@ -268,6 +268,7 @@ class OpenTrial:
             python=platform.python_version(),
             device=_device_name(self._plan.device),
             host=host_name(),
+            user=user_name(),
             launch_plan=self._plan.model_dump(),
             started_at=started_at,
             finished_at=utc_now(),

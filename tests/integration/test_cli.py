@@ -14,7 +14,7 @@ import pytest
 from tuning.cli.app import run
 from tuning.study import load_study
 
-COMMANDS = ["plan", "run", "status", "report", "train", "list", "pretrain", "ui", "doctor"]
+COMMANDS = ["plan", "run", "status", "report", "lock", "confirm", "train", "list", "pretrain", "ui", "doctor"]
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

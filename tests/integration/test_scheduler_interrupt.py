@@ -15,6 +15,8 @@ from launch import cluster
 from tests.trials import make_spec
 from tuning.ledger import Ledger
 
+pytestmark = pytest.mark.faults
+
 DRIVER = """
 import sys
 from benchmark.launch_plan import plan_launch

@@ -10,7 +10,20 @@ import typer
 from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
-from tuning.cli import cache, catalogue, certifying, checks, data, plan, pretraining, results, running, single, trained
+from tuning.cli import (
+    cache,
+    catalogue,
+    certifying,
+    checks,
+    data,
+    locking,
+    plan,
+    pretraining,
+    results,
+    running,
+    single,
+    trained,
+)
 from tuning.cli.output import errors
 
 INTERRUPTED = 130
@@ -31,6 +44,8 @@ app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("run", epilog=running.EXAMPLE)(running.run)
 app.command("status", epilog=results.STATUS_EXAMPLE)(results.status)
 app.command("report", epilog=results.REPORT_EXAMPLE)(results.report)
+app.command("lock", epilog=locking.LOCK_EXAMPLE)(locking.lock)
+app.command("confirm", epilog=locking.CONFIRM_EXAMPLE)(locking.confirm)
 app.command("train", epilog=single.EXAMPLE)(single.train)
 app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
 app.command("certify", epilog=certifying.EXAMPLE)(certifying.certify)

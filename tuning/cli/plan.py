@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmark.spec import TrialSpec
-from reports.fields import RANDOM_WEIGHTS
 from tuning.cli.output import AsJson, Settings, StudyArgument, console, print_json
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.study import load_study
@@ -32,7 +30,8 @@ def plan(study: StudyArgument, settings: Settings = None, as_json: AsJson = Fals
     rows = []
     for members in _by_condition(loaded.trials):
         counted = estimate(members[0].spec, members[0].plan)
-        rows.append(_row(members, counted, counted.total_flops / rate))
+        label = loaded.labels[members[0].spec.condition_id]
+        rows.append(_row(label, members, counted, counted.total_flops / rate))
     worker_hours = sum(row["worker_seconds"] for row in rows) / 3600
     document = {
         "study": loaded.spec.name,
@@ -56,13 +55,11 @@ def _by_condition(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]
     return list(groups.values())
 
 
-def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial: float) -> dict[str, Any]:
-    from tuning.cli.progress import condition_label
-
+def _row(label: str, members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial: float) -> dict[str, Any]:
     spec = members[0].spec
     return {
-        "condition": condition_label(spec),
-        "backbone": _backbone_of(spec),
+        "condition": label,
+        "backbone": spec.backbone.name,
         "dataset": spec.dataset.name,
         "seeds": [trial.spec.seed for trial in members],
         "trial_ids": [trial.spec.trial_id for trial in members],
@@ -71,10 +68,6 @@ def _row(members: Sequence[ScheduledTrial], counted: Estimate, seconds_per_trial
         **asdict(counted),
         "worker_seconds": seconds_per_trial * len(members),
     }
-
-
-def _backbone_of(spec: TrialSpec) -> str:
-    return f"{spec.backbone.name} ({RANDOM_WEIGHTS})" if spec.backbone.weights == "random" else spec.backbone.name
 
 
 _SHARED = {"backbone": "backbone", "dataset": "data", "seeds": "seeds", "num_workers": "workers"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +10,6 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmark.result import EpochRecord, TrialStatus
-from benchmark.spec import TrialSpec
 from tuning.cli.output import as_percent, errors
 from tuning.ledger import Ledger
 from tuning.study import Study
@@ -25,6 +23,7 @@ class LiveProgress:
     def __init__(self, study: Study, output_directory: Path) -> None:
         """Start from what earlier runs left in the ledger."""
         self._specs = {trial.spec.trial_id: trial.spec for trial in study.trials}
+        self._labels = {trial.spec.trial_id: study.labels[trial.spec.condition_id] for trial in study.trials}
         self._name = study.spec.name
         self._started = time.monotonic()
         self._statuses: dict[str, TrialStatus] = {}
@@ -62,7 +61,7 @@ class LiveProgress:
         self._running.pop(trial_id, None)
         self._statuses[trial_id] = status
         if not errors.is_terminal:
-            label = short_label(self._specs[trial_id])
+            label = f"{self._labels[trial_id]}, seed {self._specs[trial_id].seed}"
             errors.print(f"{label}: {status} · {self._count_line()}", highlight=False, markup=False, soft_wrap=True)
 
     def _read_ledger(self, output_directory: Path) -> None:
@@ -88,7 +87,7 @@ class LiveProgress:
             spec = self._specs[trial_id]
             epoch = f"{record.epoch if record else 0} of {spec.training.epochs}"
             validation = as_percent(record.validation_top1 if record else None)
-            table.add_row(condition_label(spec), str(spec.seed), epoch, validation)
+            table.add_row(self._labels[trial_id], str(spec.seed), epoch, validation)
         return table
 
     def _count_line(self) -> str:
@@ -99,7 +98,7 @@ class LiveProgress:
         if num_failed:
             parts.append(f"{num_failed} not completed")
         if self._best is not None:
-            parts.append(f"best validation {as_percent(self._best[0])} ({condition_label(self._specs[self._best[1]])})")
+            parts.append(f"best validation {as_percent(self._best[0])} ({self._labels[self._best[1]]})")
         left = self._seconds_left()
         if left is not None:
             parts.append(f"about {_as_duration(left)} left")
@@ -112,22 +111,6 @@ class LiveProgress:
         if num_done == 0 or num_open == 0:
             return None
         return (time.monotonic() - self._started) / num_done * num_open
-
-
-def condition_label(spec: TrialSpec) -> str:
-    """Return a condition in a few words."""
-    return " ".join([spec.method.name, *_option_words(spec)])
-
-
-def short_label(spec: TrialSpec) -> str:
-    """Return a trial in a few words."""
-    return f"{condition_label(spec)}, seed {spec.seed}"
-
-
-def _option_words(spec: TrialSpec) -> Sequence[str]:
-    options = spec.method.options
-    rank = [f"r{options['rank']}"] if options.get("rank") is not None else []
-    return [*rank, *(str(options[key]) for key in ("placement", "init") if options.get(key) is not None)]
 
 
 def _as_duration(seconds: float) -> str:

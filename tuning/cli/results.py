@@ -38,7 +38,6 @@ def status(
     as_json: AsJson = False,
 ) -> int:
     """Say what of a study is done, running, failed and why. Reads the suite's own ledger, not MLflow."""
-    from tuning.cli.progress import short_label
     from tuning.ledger import Ledger, LedgerEntry
 
     loaded = load_study(study, settings or [])
@@ -60,7 +59,8 @@ def status(
         if entry.state is not TrialStatus.COMPLETED:
             epoch = "–" if entry.epoch is None else str(entry.epoch)
             best = as_percent(entry.best_validation_top1)
-            table.add_row(trial_id, short_label(specs[trial_id]), states[trial_id], epoch, best, entry.reason or "")
+            label = f"{loaded.labels[specs[trial_id].condition_id]}, seed {specs[trial_id].seed}"
+            table.add_row(trial_id, label, states[trial_id], epoch, best, entry.reason or "")
     if table.row_count:
         console.print(table)
     return 0

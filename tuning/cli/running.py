@@ -17,9 +17,11 @@ from tuning.cli.output import (
     StudyArgument,
     TrackingUri,
     console,
+    errors,
     print_json,
     tracking_uri_or_default,
 )
+from tuning.fairness import budget_warnings
 from tuning.run_study import RunSettings, StudyOutcome, run_study
 from tuning.study import Study, load_study
 
@@ -28,25 +30,54 @@ EXAMPLE = "Example: adaptertune run demo --set seed=[0,1,2,3,4]"
 SOME_FAILED, MISSING, INTERRUPTED = 1, 3, 130
 
 
+Address = Annotated[
+    str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local starts one on this machine.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option(min=0, help="Stop after so many hours; the same command goes on from there.")
+]
+ReportDirectory = Annotated[Path | None, typer.Option(help="Where the report goes.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse to report a study with missing seeds.")]
+
+
 def run(
     study: StudyArgument,
     settings: Settings = None,
-    address: Annotated[
-        str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local starts one on this machine.")
-    ] = "local",
-    max_hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many hours; the same command goes on from there.")
-    ] = None,
-    report_dir: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse to report a study with missing seeds.")] = False,
+    address: Address = "local",
+    max_hours: MaxHours = None,
+    report_dir: ReportDirectory = None,
+    strict: Strict = False,
     output: OutputDirectory = DEFAULT_OUTPUT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> int:
     """Run what is not done yet of a study, show its progress, and write its report."""
+    return run_and_tell(
+        load_study(study, settings or []),
+        address=address,
+        max_hours=max_hours,
+        report_dir=report_dir,
+        strict=strict,
+        output=output,
+        tracking_uri=tracking_uri,
+        as_json=as_json,
+    )
+
+
+def run_and_tell(
+    study: Study,
+    *,
+    address: str,
+    max_hours: float | None,
+    report_dir: Path | None,
+    strict: bool,
+    output: Path,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> int:
+    """Run a study with live progress, say how it ended, and return the exit status; the options are `run`'s."""
     from tuning.cli.progress import LiveProgress
 
-    loaded = load_study(study, settings or [])
     run_settings = RunSettings(
         output_directory=output,
         tracking_uri=tracking_uri_or_default(tracking_uri, output),
@@ -56,13 +87,15 @@ def run(
         strict=strict,
     )
     check_address(address)
-    with LiveProgress(loaded, output) as progress:
-        outcome = run_study(loaded, run_settings, progress)
+    for warning in budget_warnings(study):
+        errors.print(f"[bold yellow]warning[/]: {warning}", highlight=False, soft_wrap=True)
+    with LiveProgress(study, output) as progress:
+        outcome = run_study(study, run_settings, progress)
     if as_json:
-        print_json(_as_document(loaded, outcome))
+        print_json(_as_document(study, outcome))
     else:
-        _tell(loaded, outcome)
-    return _exit_status(loaded, outcome)
+        _tell(study, outcome)
+    return _exit_status(study, outcome)
 
 
 def _as_document(study: Study, outcome: StudyOutcome) -> dict[str, object]:
@@ -92,6 +125,9 @@ def _tell(study: Study, outcome: StudyOutcome) -> None:
         return
     for claim in outcome.report.summary["claims"]:
         console.print(f"{claim['verdict']:>12}  {claim['text']}", markup=False)
+    if study.spec.kind == "search":
+        file = f"{study.spec.name}.locked.yaml"
+        console.print(f"Next: adaptertune lock {study.spec.name} --out {file}", soft_wrap=True)
     minutes = (outcome.report.summary["wall_seconds"] or 0.0) / 60
     console.print(f"{len(outcome.statuses)} trials, {minutes:.1f} min. Report: {outcome.report.index}", soft_wrap=True)
     console.print("Curves and runs: adaptertune ui", style="dim")
