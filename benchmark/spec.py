@@ -28,9 +28,10 @@ SplitPreset = Literal["fixed", "paper", "vtab_1000", "train_and_validation"]
 `vtab_1000` trains on all of VTAB-1k's 1,000 labelled images, `train_and_validation` on all that is not tested."""
 
 
-HeadInit = Literal["uniform", "trunc_normal", "zero"]
+HeadInit = Literal["uniform", "trunc_normal", "zero", "lda"]
 """How the head's weight starts: `uniform`, U(-1/sqrt(d), 1/sqrt(d)), the bias too, as `torch.nn.Linear` does;
-`trunc_normal`, N(0, 0.02²) cut at ±2 and a bias of zero, as timm does in Vision Transformers; `zero`."""
+`trunc_normal`, N(0, 0.02²) cut at ±2 and a bias of zero, as timm does in Vision Transformers; `zero`; `lda`, the
+closed-form head of the method `lda_head` on the frozen features of the training images."""
 
 
 class Frozen(BaseModel):
@@ -134,7 +135,7 @@ class TrainingSpec(Frozen):
 
     head_init: HeadInit = Field(
         default="uniform",
-        description="how the head starts: as torch's linear layers do, as timm's Vision Transformers do, or at zero",
+        description="how the head starts: as torch's linear layers, as timm's heads, at zero, or at the LDA solution",
         json_schema_extra=dict(ADDED_LATER),
     )
 

@@ -109,7 +109,7 @@ def load_pinned(backbone: BackboneSpec, seed: int) -> LoadedBackbone:
 
 @torch.no_grad()
 def _initialise_head(head: nn.Linear, seed: int, law: HeadInit) -> None:
-    """Draw the head from a stream of its own; the laws are those of `HeadInit`."""
+    """Draw the head from a stream of its own, by the laws of `HeadInit`; one made of images is still zero."""
     draws = generator(seed, "head")
     bound = head.in_features**-0.5 if law == "uniform" else 0.0
     if law == "trunc_normal":

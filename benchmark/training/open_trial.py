@@ -6,7 +6,7 @@ import functools
 import io
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -21,7 +21,7 @@ from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.contract import LabelledFeatures, find_method
 from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, user_name, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
-from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
+from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec, as_canonical_json, hashed_fields
 from benchmark.streams import generator
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.energy import EnergyMeter
@@ -40,6 +40,7 @@ from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import assemble, load_pinned
 from benchmark.training.operations import flops_per_image
+from benchmark.training.starts import lda_solution, set_shared_start
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -79,11 +80,9 @@ class OpenTrial:
         self._model = assemble(spec, self._dataset.info.num_classes).to(self._device)
         self._method = find_method(spec.method.name)
         self._options = self._method.Options.model_validate(spec.method.options)
-        self._start_from_images()
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
-        self._pretrained_features = pretrained_drift_features(
-            spec.backbone, spec.dataset, _deciding_seed(spec), presentation_of(spec), self._drift_evaluator
-        )
+        self._start_from_images()
+        self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
         self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
@@ -185,11 +184,36 @@ class OpenTrial:
 
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
+        if self._spec.training.head_init == "lda":
+            weight, bias = lda_solution(*self._pretrained_on(), self._drift_evaluator)
+            with torch.no_grad():
+                self._model.head.weight.copy_(weight)
+                self._model.head.bias.copy_(bias)
         if self._method.uses_images_at_start(self._options):
-            order = torch.randperm(len(self.train), generator=generator(0, "start-images"))[:NUM_START_IMAGES]
-            batches = [self.train.batch(rows, self._device) for rows in order.split(NUM_START_IMAGES_PER_BATCH)]
-            backbone = cast("VisionTransformer", self._model.backbone)
-            self._method.start_from_images(backbone, self._options, batches)
+            set_shared_start(self._model, self._start_key(), self._compute_start)
+
+    def _compute_start(self) -> None:
+        order = torch.randperm(len(self.train), generator=generator(0, "start-images"))[:NUM_START_IMAGES]
+        batches = [self.train.batch(rows, self._device) for rows in order.split(NUM_START_IMAGES_PER_BATCH)]
+        backbone = cast("VisionTransformer", self._model.backbone)
+        self._method.start_from_images(backbone, self._options, batches)
+
+    def _start_key(self) -> str:
+        backbone, dataset, seed, presentation = self._pretrained_on()
+        options = self._options.model_dump()
+        asked = [
+            hashed_fields(backbone),
+            hashed_fields(dataset),
+            seed,
+            asdict(presentation),
+            self._method.name,
+            options,
+        ]
+        return as_canonical_json(asked)
+
+    def _pretrained_on(self) -> tuple[BackboneSpec, DatasetSpec, int, Presentation]:
+        """Return what decides the pretrained features: weights, split, the seed where one follows it, presentation."""
+        return self._spec.backbone, self._spec.dataset, _deciding_seed(self._spec), presentation_of(self._spec)
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:

@@ -180,6 +180,33 @@ def test_result_is_equal_to_the_bit_when_the_start_comes_from_images(tiny_reques
     assert resumed.checkpoint == whole.checkpoint
 
 
+def test_head_starts_at_the_closed_form_and_trains_on_when_asked_for_lda(tiny_request: dict[str, Any]) -> None:
+    fitted = _run({**tiny_request, "method": "lda_head"})[1].result
+    training = {**tiny_request["training"], "head_init": "lda"}
+    for seed in (0, 1):
+        result = _run({**tiny_request, "method": "head_only", "training": training, "seed": seed})[1].result
+        assert fitted.validation is not None
+        assert result.epochs[0].validation_top1 == fitted.validation.top1
+        assert result.epochs[0].validation_loss == pytest.approx(fitted.validation.loss, rel=1e-5)
+        assert result.epochs[1].validation_loss != result.epochs[0].validation_loss
+
+
+def test_start_from_images_is_computed_once_for_all_seeds(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft", reason="the extra `peft` is not installed")
+    from benchmark.methods.parts import peft_bridge
+
+    computed = []
+    really = peft_bridge.start_at_singular_vectors
+    monkeypatch.setattr(peft_bridge, "start_at_singular_vectors", lambda *given: (computed.append(1), really(*given)))
+    request = {**tiny_request, "method": {"name": "peft", "r": 3, "init_lora_weights": "eva"}}
+    first, again = (_run({**request, "seed": seed})[1] for seed in (0, 0))
+    other = _run({**request, "seed": 1})[1]
+    assert len(computed) == 1
+    assert first.checkpoint == again.checkpoint != other.checkpoint
+
+
 def test_frozen_bytes_are_those_after_attaching_when_the_method_rewrites_them(tiny_request: dict[str, Any]) -> None:
     pytest.importorskip("peft", reason="the extra `peft` is not installed")
     request = {**tiny_request, "method": {"name": "peft", "r": 4, "init_lora_weights": "pissa"}}
