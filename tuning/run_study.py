@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.folders import require_writable_folder
@@ -21,6 +21,9 @@ from tuning.ledger import Ledger
 from tuning.scheduler import run_trials
 from tuning.study import Study
 from tuning.study_lock import StudyLock
+
+if TYPE_CHECKING:
+    from tuning.early_stopping import HalvingWithinUnits
 
 DELIVERY_TIMEOUT_SECONDS = 120.0
 """How long a finished study waits for a slow tracking store before it leaves the rest to the next run."""
@@ -124,6 +127,7 @@ def _run_open_trials(
             study=study.spec.name,
             on_connected=tracking.open,
             should_stop=_deadline(settings.max_hours),
+            trial_scheduler=_trial_scheduler(study, ledger),
         )
         tracking.open()
     except KeyboardInterrupt:
@@ -183,6 +187,20 @@ class _Tracking:
             self._tracker.mark_interrupted()
             self._tracker.finish_study(wall_seconds, interrupted=interrupted)
         return outcome.undelivered_trial_ids
+
+
+def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
+    """Return what gives up a search's trials, with what earlier runs found; none where nothing does."""
+    if study.spec.search is None or study.spec.search.early_stopping is None:
+        return None
+    from tuning.early_stopping import halving_of
+
+    halving = halving_of(study)
+    entries = ledger.entries([trial.spec.trial_id for trial in study.trials])
+    for trial_id, entry in entries.items():
+        if halving is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final:
+            halving.remember(trial_id, ledger.epochs(trial_id))
+    return halving
 
 
 class _Observer:

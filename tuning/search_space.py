@@ -62,6 +62,16 @@ Domain = Sequence[Scalar] | Range
 """The values that a field may take: choices, or a range."""
 
 
+class EarlyStoppingSpec(Frozen):
+    """Asynchronous successive halving (Li et al., 2020) among the settings of one method."""
+
+    by: Literal["asha"] = "asha"
+    grace_epochs: int = Field(default=1, ge=1, description="epochs that every trial is given")
+    reduction_factor: float = Field(
+        default=3.0, gt=1, description="at each rung, one in so many goes on; rungs are so many times further apart"
+    )
+
+
 class SearchSpec(Frozen):
     """How a search chooses what it tries. Every method gets equally many settings."""
 
@@ -73,6 +83,10 @@ class SearchSpec(Frozen):
     space: dict[str, list[Scalar] | Range] = Field(
         default_factory=dict,
         description="what every method searches, such as training.learning_rate: choices, or low, high and scale",
+    )
+
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="gives up trials that fall behind; null: every trial runs to its end"
     )
 
     @field_validator("space")

@@ -246,8 +246,18 @@ def expand(spec: StudySpec) -> Study:
     settings = list(_settings(spec))
     trials = scheduled([setting.condition for setting in settings], spec.seed, spec.resources)
     if spec.kind == "search":
+        _check_early_stopping(spec, settings)
         return Study(spec, trials, tuple(settings))
     return checked(Study(spec, trials))
+
+
+def _check_early_stopping(spec: StudySpec, settings: Iterable[Setting]) -> None:
+    stopping = spec.search.early_stopping if spec.search else None
+    shortest = min(setting.condition.training.epochs for setting in settings)
+    if stopping is not None and stopping.grace_epochs >= shortest:
+        rule = f"a trial of {shortest} epochs could not be given up before its end"
+        hint = f"Allowed: 1 to {shortest - 1}." if shortest > 1 else "Leave early_stopping out."
+        raise RequestError("search.early_stopping.grace_epochs", stopping.grace_epochs, rule, hint)
 
 
 def scheduled(

@@ -112,3 +112,29 @@ def test_selection_is_refused_when_the_study_is_no_search(folder: Path) -> None:
     finished = command(folder, "confirm", "demo", "--locked", "locked.yaml", "--output", "output")
     assert finished.returncode == 2
     assert "only a search has a selection to confirm" in finished.stderr
+
+
+def test_setting_that_falls_behind_is_given_up_and_never_selected(tmp_path: Path) -> None:
+    rates = [3e-3, 1e-6, 1e-7]
+    change = {
+        "name": "halved",
+        "method": {"name": "adaptertune", "rank": 2},
+        "training": {**TRAINING, "epochs": 4, "global_batch_images": 64, "warmup_epochs": 0},
+        "search": {
+            "by": "grid",
+            "space": {"training.learning_rate": rates},
+            "early_stopping": {"grace_epochs": 2, "reduction_factor": 2},
+        },
+        "claims": [],
+    }
+    (tmp_path / "halved.yaml").write_text(yaml.safe_dump({**STUDY, **change}), encoding="utf-8")
+    process = start_run(tmp_path / "halved.yaml", tmp_path / "output")
+    text, messages = process.communicate(timeout=280)
+    assert process.returncode == 0, messages
+    statuses = list(json.loads(text)["statuses"].values())
+    assert statuses[0] == "COMPLETED"
+    assert "PRUNED" in statuses[1:]
+    finished = command(tmp_path, "lock", "halved.yaml", "--out", "locked.yaml", "--output", "output", "--json")
+    (selected,) = json.loads(finished.stdout)["selections"]
+    assert selected["values"] == {"training.learning_rate": rates[0]}
+    assert (selected["num_settings"], selected["num_scored"]) == (3, statuses.count("COMPLETED"))
