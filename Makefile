@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 FLOORS := .venv-floors
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench-input check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench-input bench-prefix check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DA
 
 bench-input: install  ## images/s of the input path beside a torchvision DataLoader, on 2 cores
 	$(BIN)/python -m tests.performance.input_throughput
+
+bench-prefix: install  ## trials with the frozen part's outputs kept, beside the same trials without
+	$(BIN)/python -m tests.performance.prefix_cache
 
 check: install  ## lint, types, import layers
 	$(BIN)/ruff check .

@@ -9,6 +9,9 @@ from pydantic import Field
 from benchmark.errors import RequestError
 from benchmark.spec import Frozen
 
+DEFAULT_PREFIX_CACHE_BYTES = 2 * 2**30
+"""What a rank keeps of the frozen part's outputs."""
+
 
 class LaunchPlan(Frozen):
     """Workers, micro-batch and accumulation whose product is the global batch."""
@@ -19,6 +22,9 @@ class LaunchPlan(Frozen):
     zero_stage: Literal[0] = Field(default=0, description="DeepSpeed ZeRO stage")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the ranks compute on")
     threads_per_worker: int = Field(default=1, ge=1, description="CPU threads of a rank's torch operations")
+    prefix_cache_bytes: int = Field(
+        default=DEFAULT_PREFIX_CACHE_BYTES, ge=0, description="of frozen outputs that a rank may keep; 0: none"
+    )
 
     @property
     def global_batch_images(self) -> int:
@@ -33,6 +39,7 @@ def plan_launch(
     zero_stage: Literal[0] = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     threads_per_worker: int = 1,
+    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES,
 ) -> LaunchPlan:
     """Share a global batch among workers and accumulation steps.
 
@@ -54,4 +61,5 @@ def plan_launch(
         zero_stage=zero_stage,
         device=device,
         threads_per_worker=threads_per_worker,
+        prefix_cache_bytes=prefix_cache_bytes,
     )

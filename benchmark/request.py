@@ -16,7 +16,7 @@ from benchmark.backbones.parts.weight_files import WEIGHT_SUFFIXES, file_sha256,
 from benchmark.datasets.contract import find_dataset, name_and_root, open_dataset
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
-from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
 from benchmark.protocols import Augmentation, find_protocol, resolve_protocol
 from benchmark.spec import (
@@ -105,6 +105,7 @@ class LaunchRequest(Frozen):
     accumulation_steps: int = Field(default=1, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     threads_per_worker: int = Field(default=1, ge=1)
+    prefix_cache_bytes: int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, ge=0)
 
 
 def read_trial(path: Path) -> tuple[TrialSpec, LaunchPlan]:

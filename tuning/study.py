@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
 from benchmark.errors import RequestError, nearest
-from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, LaunchPlan, plan_launch
 from benchmark.methods.contract import find_method
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_backbone, resolve_trial
 from benchmark.spec import Frozen, Scalar, TrialSpec
@@ -42,6 +42,11 @@ class ResourcesSpec(Frozen):
     cpus_per_worker: int = Field(default=1, ge=1, description="CPUs a worker reserves, and its number of threads")
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs a worker reserves; 0 computes on the CPU")
     placement_strategy: PlacementStrategy = Field(default="PACK", description="how workers lie on the nodes")
+    prefix_cache_bytes: int = Field(
+        default=DEFAULT_PREFIX_CACHE_BYTES,
+        ge=0,
+        description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
+    )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"
     )
@@ -358,6 +363,7 @@ def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
         accumulation_steps=resources.accumulation_steps,
         device="cuda" if resources.gpus_per_worker else "cpu",
         threads_per_worker=resources.cpus_per_worker,
+        prefix_cache_bytes=resources.prefix_cache_bytes,
     )
 
 

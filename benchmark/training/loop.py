@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.distributed as distributed
@@ -18,11 +18,27 @@ from benchmark.launch_plan import LaunchPlan
 from benchmark.spec import TrialSpec
 from benchmark.streams import generator
 from benchmark.training.engine import TrainingEngine
-from benchmark.training.images import SplitImages
 from benchmark.training.schedule import learning_rate_at
 
 if TYPE_CHECKING:
     from jaxtyping import Int
+
+
+class TrainingImages(Protocol):
+    """Images from which training batches are made on demand: pixels, or what a frozen prefix made of them."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> Int[Tensor, " images"]:
+        """Classes [N]."""
+        ...
+
+    def training_batch(
+        self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
+    ) -> Tensor:
+        """Return the inputs of a training step, on the device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def micro_batch_rows(
 
 
 def train_epoch(
-    engine: TrainingEngine, images: SplitImages, spec: TrialSpec, plan: LaunchPlan, epoch: int, rank: int
+    engine: TrainingEngine, images: TrainingImages, spec: TrialSpec, plan: LaunchPlan, epoch: int, rank: int
 ) -> TrainedEpoch:
     """Train one epoch.
 
@@ -95,16 +111,16 @@ def train_epoch(
 
 def _micro_step(
     engine: TrainingEngine,
-    images: SplitImages,
+    images: TrainingImages,
     rows: Int[Tensor, " batch"],
     spec: TrialSpec,
     plan: LaunchPlan,
     epoch: int,
     learning_rate: float,
 ) -> Tensor:
-    pixels = images.training_batch(rows, spec.protocol.augmentation, spec.seed, epoch, plan.device)
+    inputs = images.training_batch(rows, spec.protocol.augmentation, spec.seed, epoch, plan.device)
     loss = functional.cross_entropy(
-        engine(pixels).float(), images.labels[rows].to(plan.device), label_smoothing=spec.training.label_smoothing
+        engine(inputs).float(), images.labels[rows].to(plan.device), label_smoothing=spec.training.label_smoothing
     )
     engine.accumulate(loss)
     engine.step(learning_rate)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,27 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from timm.models.vision_transformer import VisionTransformer
 
+    from benchmark.methods.parts.blocks import AdaptedBlock
+
+NUM_PIXEL_DIMENSIONS = 4
+
 TRUNC_NORMAL_STD = 0.02
 """Of timm's Vision Transformers, heads included (`timm.models.vision_transformer.init_weights_vit_timm`)."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A place inside a Vision Transformer.
+
+    Attributes:
+        num_blocks: Whole blocks in front of it.
+        with_next_block: Whether the pretrained block inside the next, adapted one is in front of it too.
+        is_pooled: Whether everything but the head is.
+    """
+
+    num_blocks: int
+    with_next_block: bool = False
+    is_pooled: bool = False
 
 
 class AdaptedClassifier(nn.Module):
@@ -26,6 +46,8 @@ class AdaptedClassifier(nn.Module):
     Attributes:
         frozen: The pretrained tensors that must not change, by their name before anything was attached.
         weights_sha256: Hash of the tensors that were loaded, before position embeddings were resampled.
+        untouched: Identities of the backbone's modules before anything was attached.
+        starts_at: Where `forward` starts when it is given what `prefix` returned instead of pixels.
     """
 
     def __init__(self, backbone: nn.Module, num_features: int, num_classes: int) -> None:
@@ -35,11 +57,51 @@ class AdaptedClassifier(nn.Module):
         self.head = nn.Linear(num_features, num_classes)
         self.frozen: dict[str, Tensor] = {}
         self.weights_sha256 = ""
+        self.untouched: frozenset[int] = frozenset()
+        self.starts_at: Depth | None = None
 
-    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch classes"]:
-        """Return logits."""
-        logits: Tensor = self.head(self.backbone(pixels))
+    def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
+        """Return logits for pixels [batch, 3, size, size], or for what `prefix` returned at `starts_at`."""
+        logits: Tensor = self.head(self.features(inputs))
         return logits
+
+    def features(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch width"]:
+        """Return pooled features for pixels [batch, 3, size, size], or for what `prefix` returned at `starts_at`."""
+        if inputs.dim() == NUM_PIXEL_DIMENSIONS:
+            features: Tensor = self.backbone(inputs)
+            return features
+        if self.starts_at is None:
+            raise AssertionError("the model was not told where these inputs come from")
+        return self._rest(inputs, self.starts_at)
+
+    def prefix(self, pixels: Float[Tensor, "batch 3 size size"], depth: Depth) -> Float[Tensor, "batch ..."]:
+        """Return the tokens [batch, tokens, width] at a depth, or the pooled features [batch, width].
+
+        The order of operations is that of timm's `VisionTransformer.forward_features`.
+        """
+        backbone = cast("VisionTransformer", self.backbone)
+        if depth.is_pooled:
+            pooled: Tensor = backbone(pixels)
+            return pooled
+        tokens: Tensor = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(pixels))))
+        blocks = list(backbone.blocks.children())
+        for block in blocks[: depth.num_blocks]:
+            tokens = block(tokens)
+        if depth.with_next_block:
+            tokens = cast("AdaptedBlock", blocks[depth.num_blocks]).block(tokens)
+        return tokens
+
+    def _rest(self, tokens: Tensor, depth: Depth) -> Float[Tensor, "batch width"]:
+        if depth.is_pooled:
+            return tokens
+        backbone = cast("VisionTransformer", self.backbone)
+        blocks = list(backbone.blocks.children())[depth.num_blocks :]
+        if depth.with_next_block:
+            tokens = tokens + cast("AdaptedBlock", blocks.pop(0)).adapter(tokens)
+        for block in blocks:
+            tokens = block(tokens)
+        features: Tensor = backbone.forward_head(backbone.norm(tokens))
+        return features
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that train, by name."""
@@ -87,11 +149,13 @@ def adapt(
     pretrained = dict(backbone.state_dict(keep_vars=True))
     weights_sha256 = tensors_sha256(pretrained)
     width = int(backbone.num_features)
+    untouched = frozenset(id(module) for module in backbone.modules())
     method.attach(backbone, options, seed)
     model = AdaptedClassifier(backbone, width, num_classes)
     _initialise_head(model.head, seed, head_init)
     model.frozen = {name: tensor for name, tensor in pretrained.items() if not tensor.requires_grad}
     model.weights_sha256 = weights_sha256
+    model.untouched = frozenset() if method.rewrites_frozen_weights(options) else untouched
     return model
 
 

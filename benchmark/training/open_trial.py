@@ -6,7 +6,7 @@ import functools
 import io
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -38,8 +38,9 @@ from benchmark.training.images import (
 )
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
-from benchmark.training.model import assemble, load_pinned
+from benchmark.training.model import AdaptedClassifier, assemble, load_pinned
 from benchmark.training.operations import flops_per_image
+from benchmark.training.prefix import CACHE, PrefixedImages, frozen_depth
 from benchmark.training.starts import lda_solution, set_shared_start
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class OpenTrial:
         self._device = torch.device(plan.device)
         self._evaluator = _evaluator(spec, plan, self.rank)
         self._dataset = open_dataset(spec.dataset, spec.seed)
-        self.train, self._validation = self._images("train"), self._images("validation")
+        train, validation = self._images("train"), self._images("validation")
+        self.train: SplitImages | PrefixedImages = train
+        self._validation: SplitImages | PrefixedImages = validation
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
         self._model = assemble(spec, self._dataset.info.num_classes).to(self._device)
         self._method = find_method(spec.method.name)
@@ -83,6 +86,8 @@ class OpenTrial:
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
         self._start_from_images()
         self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
+        self._prefix_seconds = 0.0
+        self._skip_frozen_prefix(train, validation)
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
         self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
@@ -104,7 +109,7 @@ class OpenTrial:
         """Set the head in closed form from the features of all training images, without augmentation."""
         started = time.perf_counter()
         train, validation = (
-            LabelledFeatures(self._evaluator.outputs(self._model.backbone, images), images.labels)
+            LabelledFeatures(self._evaluator.outputs(_Features(self._model), images), images.labels)
             for images in (self.train, self._validation)
         )
         self._method.fit_head(self._model.head, self._options, train, validation)
@@ -165,7 +170,7 @@ class OpenTrial:
 
     def _read_test(self) -> _Tested:
         started = time.perf_counter()
-        images, read_at = self._images("test"), utc_now()
+        images, read_at = self._prefixed("test", self._images("test")), utc_now()
         logits = self._evaluator.outputs(self._model, images)
         return _Tested(
             scores=scores_of(logits, images.labels),
@@ -181,6 +186,29 @@ class OpenTrial:
 
     def _images(self, split: Split) -> SplitImages:
         return open_images(self._dataset, split, presentation_of(self._spec))
+
+    def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
+        """Let images start behind the model's frozen part where that is kept, and training images not augmented."""
+        depth = frozen_depth(self._model) if self._plan.prefix_cache_bytes else None
+        if depth is None:
+            return
+        self._model.starts_at = depth
+        started = time.perf_counter()
+        self._validation = self._prefixed("validation", validation)
+        if self._spec.protocol.augmentation == "none":
+            self.train = self._prefixed("train", train)
+        self._prefix_seconds = time.perf_counter() - started
+
+    def _prefixed(self, split: Split, images: SplitImages) -> SplitImages | PrefixedImages:
+        depth = self._model.starts_at
+        if depth is None:
+            return images
+        backbone, dataset, seed, presentation = self._pretrained_on()
+        precision, device = self._spec.training.precision, self._plan.device
+        parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation), precision, device, split]
+        alone = replace(self._evaluator, rank=0, world_size=1)
+        budget = self._plan.prefix_cache_bytes
+        return CACHE.prefixed(self._model, depth, images, as_canonical_json(parts), alone, budget)
 
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
@@ -227,7 +255,7 @@ class OpenTrial:
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
         scores = scores_of(self._evaluator.outputs(self._model, self._validation), self._validation.labels)
-        features = self._drift_evaluator.outputs(self._model.backbone, self._validation, NUM_DRIFT_IMAGES)
+        features = self._drift_evaluator.outputs(_Features(self._model), self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained and trained.step_losses else None,
@@ -267,7 +295,9 @@ class OpenTrial:
             num_adapter_parameters=num_trainable - sum(p.numel() for p in self._model.head.parameters()),
             num_total_parameters=sum(parameter.numel() for parameter in self._model.parameters()),
             train_seconds=train_seconds,
-            evaluation_seconds=sum(record.evaluation_seconds for record in self.state.records) + test_seconds,
+            evaluation_seconds=sum(record.evaluation_seconds for record in self.state.records)
+            + test_seconds
+            + self._prefix_seconds,
             wall_seconds=wall_seconds,
             train_images_per_second=num_trained_images / train_seconds if train_seconds else None,
             peak_memory_bytes=peak_memory_bytes(self._plan.device),
@@ -297,6 +327,17 @@ class OpenTrial:
             started_at=started_at,
             finished_at=utc_now(),
         )
+
+
+class _Features(torch.nn.Module):
+    """A classifier without its head."""
+
+    def __init__(self, model: AdaptedClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model.features(inputs)
 
 
 @dataclass(frozen=True)
@@ -353,7 +394,7 @@ def presentation_of(spec: TrialSpec) -> Presentation:
     )
 
 
-def predictions_to_bytes(images: SplitImages, logits: Float[Tensor, "images classes"]) -> bytes:
+def predictions_to_bytes(images: SplitImages | PrefixedImages, logits: Float[Tensor, "images classes"]) -> bytes:
     """Return per-image results as `.npz`: `identity`, `label`, `logits`."""
     buffer = io.BytesIO()
     np.savez_compressed(

@@ -1,0 +1,160 @@
+"""The frozen part of a model in front of its first trained tensor: run once an image, kept for epochs and trials.
+
+What it gives for an image never changes while images are shown without augmentation, so training and evaluation can
+start from it. It is kept in this process, for every trial that comes after, up to the plan's budget of bytes; a split
+that does not fit is not kept, and nothing else changes. The result is the same either way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.methods.parts.blocks import AdaptedBlock
+from benchmark.methods.parts.masks import RandomMask
+from benchmark.training.evaluation import Evaluator
+from benchmark.training.images import SplitImages
+from benchmark.training.model import AdaptedClassifier, Depth
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from numpy.typing import NDArray
+    from timm.models.vision_transformer import VisionTransformer
+
+BEHIND_BLOCKS = ("norm.", "fc_norm.")
+"""Parts of timm's Vision Transformer that run after the blocks."""
+
+
+@dataclass(frozen=True)
+class PrefixedImages:
+    """One split whose images are what the frozen prefix made of them.
+
+    Attributes:
+        images: The split.
+        outputs: The prefix's outputs [N, tokens, width], or the pooled features [N, width].
+    """
+
+    images: SplitImages
+    outputs: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @property
+    def identities(self) -> NDArray:
+        """Names [N]."""
+        return self.images.identities
+
+    @property
+    def labels(self) -> Int[Tensor, " images"]:
+        """Classes [N]."""
+        return self.images.labels
+
+    def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch ..."]:
+        """Return the prefix's outputs of these images, on the device."""
+        return self.outputs[rows.to(self.outputs.device)].to(device)
+
+    def training_batch(
+        self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
+    ) -> Float[Tensor, "batch ..."]:
+        """Return the same as `batch`: only images that are not augmented have one output for all epochs."""
+        if augmentation != "none":
+            raise AssertionError(f"augmented images ({augmentation}) have no output that could be kept")
+        return self.batch(rows, device)
+
+
+def frozen_depth(model: AdaptedClassifier) -> Depth | None:
+    """Return how far the model is frozen from the input on; none where that is not past the first block's front.
+
+    Frozen means: nothing there trains or draws masks, and every module is as it was before the method was attached.
+    """
+    backbone, untouched = cast("VisionTransformer", model.backbone), model.untouched
+    named = {name: parameter for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    in_front = [name for name in named if not name.startswith(("blocks.", *BEHIND_BLOCKS))]
+    others = [module for name, module in backbone.named_children() if name != "blocks"]
+    if (
+        in_front
+        or "forward" in vars(backbone)
+        or not all(_is_frozen(other, untouched, strict=False) for other in others)
+    ):
+        return None
+    blocks = list(backbone.blocks.children())
+    num_blocks = next((i for i, block in enumerate(blocks) if not _is_frozen(block, untouched)), len(blocks))
+    if not named and num_blocks == len(blocks):
+        return Depth(num_blocks, is_pooled=True)
+    if type(backbone).__name__ != "VisionTransformer":  # a subclass may order its parts otherwise
+        return None
+    first = blocks[num_blocks] if num_blocks < len(blocks) else None
+    behind = isinstance(first, AdaptedBlock) and not first.is_parallel and _is_frozen(first.block, untouched)
+    return Depth(num_blocks, with_next_block=behind) if num_blocks or behind else None
+
+
+def _is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -> bool:
+    modules = list(part.modules())
+    if any(isinstance(module, RandomMask) for module in modules):
+        return False
+    if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+        return False
+    if not strict:
+        return True
+    trains = any(parameter.requires_grad for parameter in part.parameters())
+    return not trains and all(id(module) in untouched for module in modules)
+
+
+class PrefixCache:
+    """Outputs of frozen prefixes in this process, the ones used longest ago going first."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._outputs: OrderedDict[str, Tensor] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._outputs.clear()
+
+    def prefixed(
+        self, model: AdaptedClassifier, depth: Depth, images: SplitImages, key: str, evaluator: Evaluator, budget: int
+    ) -> SplitImages | PrefixedImages:
+        """Return a split behind the prefix, computed or kept; as it is where it is too large to keep.
+
+        Args:
+            model: On the evaluator's device.
+            depth: How far it is frozen.
+            images: The split.
+            key: Equal where weights, images and their presentation are equal; the depth is added to it.
+            evaluator: Of this rank alone.
+            budget: Bytes that all kept outputs may take.
+        """
+        place = f"{key}/{depth}"
+        if place not in self._outputs:
+            first = self._run(model, depth, images, torch.arange(1), evaluator)
+            num_bytes = first.nbytes * len(images)
+            if num_bytes > budget:
+                return images
+            self._make_room(budget - num_bytes)
+            rows = torch.arange(len(images)).split(evaluator.batch_images)
+            self._outputs[place] = torch.cat([self._run(model, depth, images, part, evaluator) for part in rows])
+        self._outputs.move_to_end(place)
+        return PrefixedImages(images, self._outputs[place])
+
+    @staticmethod
+    @torch.no_grad()
+    def _run(
+        model: AdaptedClassifier, depth: Depth, images: SplitImages, rows: Int[Tensor, " batch"], evaluator: Evaluator
+    ) -> Tensor:
+        dtype, device = evaluator.autocast_dtype, evaluator.device
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return model.prefix(images.batch(rows, device), depth)
+
+    def _make_room(self, num_bytes: int) -> None:
+        while self._outputs and sum(output.nbytes for output in self._outputs.values()) > num_bytes:
+            self._outputs.popitem(last=False)
+
+
+CACHE = PrefixCache()
+"""This process's."""

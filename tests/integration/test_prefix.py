@@ -1,0 +1,133 @@
+"""Starting behind the frozen part changes the time, never the result: equal to the bit with the switch on and off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, plan_launch
+from benchmark.request import resolve_trial
+from benchmark.result import TrialOutcome
+from benchmark.standalone import run_trial
+from benchmark.training.model import AdaptedClassifier, Depth, assemble
+from benchmark.training.prefix import CACHE, frozen_depth
+
+TIMES = {"train_seconds", "evaluation_seconds", "wall_seconds", "train_images_per_second", "peak_memory_bytes"}
+
+
+def adapter(**options: Any) -> dict[str, Any]:
+    return {"name": "adaptertune", "rank": 4, **options}
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    CACHE.clear()
+
+
+def build(method: Any) -> AdaptedClassifier:
+    return assemble(resolve_trial({"backbone": "vit_nano", "dataset": "digits", "method": method}), 10)
+
+
+def run(request: dict[str, Any], budget: int) -> TrialOutcome:
+    spec = resolve_trial(request)
+    return run_trial(spec, plan_launch(spec.training.global_batch_images, prefix_cache_bytes=budget))
+
+
+def without_times(outcome: TrialOutcome) -> dict[str, Any]:
+    document = outcome.result.model_dump()
+    for record in (*document["epochs"], document["cost"]):
+        for name in TIMES & record.keys():
+            del record[name]
+    del document["provenance"], document["test_read_at"], document["cost"]["energy_joules"]
+    return document
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "head_only",
+        "lda_head",
+        adapter(placement="last:1"),
+        adapter(placement="blocks:2,4", dropout=0.1),
+        adapter(placement="last:2", site="mlp", form="parallel"),
+        {"name": "lora", "rank": 4, "placement": "last:2"},
+        adapter(placement="all"),
+    ],
+)
+@pytest.mark.parametrize("augmentation", ["none", "shift"])
+def test_result_is_equal_to_the_bit_when_the_prefix_is_kept(
+    method: Any, augmentation: str, tiny_request: dict[str, Any]
+) -> None:
+    request = {**tiny_request, "method": method, "protocol": {"name": "fair", "augmentation": augmentation}}
+    kept, plain = run(request, DEFAULT_PREFIX_CACHE_BYTES), run(request, 0)
+    assert without_times(kept) == without_times(plain)
+    assert kept.checkpoint == plain.checkpoint
+    assert kept.predictions == plain.predictions
+
+
+@pytest.mark.parametrize(
+    ("method", "depth"),
+    [
+        ("head_only", Depth(6, is_pooled=True)),
+        (adapter(placement="last:1"), Depth(5, with_next_block=True)),
+        (adapter(placement="all"), Depth(0, with_next_block=True)),
+        (adapter(placement="last:2", form="parallel"), Depth(4)),
+        (adapter(placement="last:2", site="mlp", residual_add="before"), Depth(4)),
+        (adapter(placement="all", site="mlp", residual_add="before"), None),
+        ({"name": "lora", "rank": 2, "placement": "last:3"}, Depth(3)),
+        ({"name": "peft", "peft_type": "LORA", "r": 2}, None),
+        ({"name": "vpt_shallow", "num_prompts": 2}, None),
+        ("full_finetune", None),
+        ("bitfit", None),
+        ("ssf", None),
+    ],
+)
+def test_frozen_part_ends_at_the_first_trained_tensor(method: Any, depth: Depth | None) -> None:
+    assert frozen_depth(build(method)) == depth
+
+
+def test_frozen_part_ends_where_something_looks_on() -> None:
+    model = build(adapter(placement="last:1"))
+    handle = model.backbone.blocks[2].register_forward_hook(lambda *_: None)  # type: ignore[index, union-attr]
+    assert frozen_depth(model) == Depth(2)
+    handle.remove()
+    assert frozen_depth(model) == Depth(5, with_next_block=True)
+
+
+def test_trials_share_what_one_of_them_computed(tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[Depth] = []
+    really = AdaptedClassifier.prefix
+
+    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
+        computed.append(depth)
+        return really(self, pixels, depth)
+
+    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+    for seed in (0, 1):
+        run({**tiny_request, "method": "head_only", "seed": seed}, DEFAULT_PREFIX_CACHE_BYTES)
+        if seed == 0:
+            first = len(computed)
+    assert 0 < len(computed) == first
+    run({**tiny_request, "method": adapter(placement="last:1")}, DEFAULT_PREFIX_CACHE_BYTES)
+    assert len(computed) > first, "another depth is another output"
+
+
+def test_split_that_does_not_fit_the_budget_is_read_as_pixels(tiny_request: dict[str, Any]) -> None:
+    request = {**tiny_request, "method": "head_only"}
+    assert without_times(run(request, 1000)) == without_times(run(request, 0))
+    assert not CACHE._outputs
+
+
+def test_outputs_used_longest_ago_go_when_the_budget_is_full(tiny_request: dict[str, Any]) -> None:
+    validation_and_test = (180 + 360) * 64 * 4
+    shifted = {**tiny_request, "protocol": {"name": "fair", "augmentation": "shift"}}
+    run({**shifted, "method": "head_only"}, validation_and_test)
+    kept = set(CACHE._outputs)
+    assert len(kept) == 2
+    run(
+        {**shifted, "method": "lda_head", "training": {**shifted["training"], "precision": "bf16"}}, validation_and_test
+    )
+    assert len(CACHE._outputs) == 2
+    assert not kept & set(CACHE._outputs)
