@@ -83,6 +83,9 @@ class ProtocolRequest(NamedRequest):
     resizing: Literal["backbone", "torchvision"] | None = Field(
         default=None, description="whose filter and centre crop"
     )
+    centre_crop: Literal["resizing", "none"] | None = Field(
+        default=None, description="none: an image's whole shorter side is shown, as suits small, tightly cut images"
+    )
 
 
 class TrialRequest(Frozen):

@@ -119,6 +119,11 @@ class ProtocolSpec(Frozen):
         description="whose filter and centre crop: the backbone's own, or torchvision's bilinear at 224/256",
         json_schema_extra=dict(ADDED_LATER),
     )
+    centre_crop: Literal["resizing", "none"] = Field(
+        default="resizing",
+        description="how much of an image is shown: what `resizing` crops, or its whole shorter side",
+        json_schema_extra=dict(ADDED_LATER),
+    )
 
 
 class TrainingSpec(Frozen):

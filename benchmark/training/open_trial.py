@@ -385,12 +385,13 @@ def presentation_of(spec: TrialSpec) -> Presentation:
     info = find_backbone(spec.backbone.name)
     own_colours = spec.protocol.normalisation == "backbone"
     own_resizing = spec.protocol.resizing == "backbone"
+    crop_fraction = info.crop_fraction if own_resizing else TORCHVISION_CROP_FRACTION
     return Presentation(
         image_size_pixels=spec.backbone.image_size_pixels,
         interpolation=info.interpolation if own_resizing else TORCHVISION_INTERPOLATION,
         mean=info.mean if own_colours else IMAGENET_MEAN,
         std=info.std if own_colours else IMAGENET_STD,
-        crop_fraction=info.crop_fraction if own_resizing else TORCHVISION_CROP_FRACTION,
+        crop_fraction=1.0 if spec.protocol.centre_crop == "none" else crop_fraction,
     )
 
 

@@ -10,6 +10,7 @@ from benchmark.errors import RequestError
 from benchmark.protocols import FAIR, PAPER, PROTOCOLS, Protocol, resolve_protocol
 from benchmark.request import resolve_trial
 from benchmark.spec import TrainingSpec, hashed_fields
+from benchmark.training.open_trial import presentation_of
 
 
 def test_fair_protocol_keeps_its_hash_when_the_data_set_is_digits(tiny_request: dict[str, Any]) -> None:
@@ -76,3 +77,12 @@ def test_protocols_say_how_methods_are_tuned_and_how_they_split_when_compared() 
     assert "same budget" in FAIR.tuning
     assert (FAIR.split, PAPER.split) == ("fixed", "paper")
     assert any("seed also moves the split" in note for note in PAPER.notes)
+
+
+def test_whole_image_is_shown_when_no_centre_crop_is_asked_for(tiny_request: dict[str, Any]) -> None:
+    tiny = {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "weights": "random", "image_size": 96}
+    request = {**tiny_request, "backbone": tiny}
+    cropped = resolve_trial(request)
+    whole = resolve_trial({**request, "protocol": {"name": "fair", "centre_crop": "none"}})
+    assert (presentation_of(cropped).crop_fraction, presentation_of(whole).crop_fraction) == (0.9, 1.0)
+    assert cropped.trial_id != whole.trial_id
