@@ -23,7 +23,7 @@ from benchmark.result import TrialOutcome, TrialResult
 from benchmark.spec import TrialSpec
 from benchmark.training.checkpoint import restore, weights_to_bytes
 from benchmark.training.model import AdaptedClassifier, adapt, load_pinned
-from benchmark.training.open_trial import presentation_of
+from benchmark.training.pretrained import presentation_of
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

@@ -16,7 +16,7 @@ from benchmark.training.images import SplitImages
 from benchmark.training.input.decoded_index import largest_shorter_side, stored_pixels
 from benchmark.training.input.stored import StoredImages
 from benchmark.training.model import AdaptedClassifier
-from benchmark.training.open_trial import presentation_of
+from benchmark.training.pretrained import presentation_of
 
 IMAGES_AT_ONCE = 64
 

@@ -8,7 +8,8 @@ from benchmark.errors import RequestError
 from benchmark.request import resolve_trial
 from benchmark.spec import TrialSpec
 from tuning.selection import LockFile, Selected
-from tuning.study import Study, StudySpec, checked, scheduled
+from tuning.study import Study, checked, scheduled
+from tuning.study_spec import StudySpec
 
 NAME_SUFFIX = "-confirm"
 

@@ -16,7 +16,7 @@ from benchmark.backbones.contract import backbone_names
 from benchmark.datasets.contract import dataset_names
 from benchmark.methods.contract import find_method, method_names
 from benchmark.spec import TrainingSpec
-from tuning.study import StudySpec
+from tuning.study_spec import StudySpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -18,7 +18,8 @@ from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest
 from benchmark.result import TrialResult, TrialStatus
 from benchmark.spec import Frozen, Scalar, as_canonical_json
 from tuning.files import replace_atomically
-from tuning.study import LockRecord, Setting, Study, StudySpec, Unit
+from tuning.study import Setting, Study, Unit
+from tuning.study_spec import LockRecord, StudySpec
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord

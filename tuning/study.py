@@ -8,152 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field, field_validator, model_validator
+from typing import Any
 
 from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
 from benchmark.errors import RequestError, nearest
-from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, LaunchPlan, plan_launch
+from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import find_method
-from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_backbone, resolve_trial
-from benchmark.spec import Frozen, Scalar, TrialSpec
+from benchmark.request import ProtocolRequest, resolve_backbone, resolve_trial
+from benchmark.spec import Scalar, TrialSpec
 from benchmark.tracking import PlannedTrial
-from launch.resources import PlacementStrategy, TrialResources
-from reports.claims import ClaimSpec, check_claims
+from launch.resources import TrialResources
+from reports.claims import check_claims
 from reports.conditions import condition_labels
-from tuning.matching import MatchSpec, match_cell, read_match
+from tuning.matching import match_cell
 from tuning.scheduled_trial import ScheduledTrial
-from tuning.search_space import Cell, SearchSpec, cells
-
-
-class WorkersSpec(Frozen):
-    """How one method's trials are spread, where it differs from the study's."""
-
-    workers_per_trial: int | None = Field(default=None, ge=1, description="data-parallel workers of a trial")
-    accumulation_steps: int | None = Field(default=None, ge=1, description="micro-batches per optimiser step")
-
-
-class ResourcesSpec(Frozen):
-    """What trials occupy. Changes the time, never a score."""
-
-    workers_per_trial: int = Field(default=1, ge=1, description="data-parallel workers of a trial")
-    accumulation_steps: int = Field(default=1, ge=1, description="micro-batches per optimiser step")
-    cpus_per_worker: int = Field(default=1, ge=1, description="CPUs a worker reserves, and its number of threads")
-    gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs a worker reserves; 0 computes on the CPU")
-    placement_strategy: PlacementStrategy = Field(default="PACK", description="how workers lie on the nodes")
-    prefix_cache_bytes: int = Field(
-        default=DEFAULT_PREFIX_CACHE_BYTES,
-        ge=0,
-        description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
-    )
-    by_method: dict[str, WorkersSpec] = Field(
-        default_factory=dict, description="other workers and accumulation for the methods named"
-    )
-
-    def for_method(self, name: str) -> ResourcesSpec:
-        """Return the resources of one method's trials."""
-        own = self.by_method.get(name, WorkersSpec()).model_dump(exclude_none=True)
-        return self.model_copy(update={**own, "by_method": {}})
-
-
-def distinct_seeds(seeds: list[int]) -> list[int]:
-    """Return the seeds, each a valid one and there once.
-
-    Raises:
-        ValueError: One is not.
-    """
-    for seed in seeds:
-        if not 0 <= seed < 2**31:
-            raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1}, found {seed}")
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("a seed is given twice: that would count one trial as two")
-    return seeds
-
-
-class ConfirmSpec(Frozen):
-    """How what a search selected is confirmed."""
-
-    seed: list[int] = Field(min_length=1, description="the confirmation's own seeds")
-    fit_on: Literal["train", "train_and_validation"] = Field(
-        default="train",
-        description="train_and_validation: nothing is left to choose an epoch by, so the last one's weights are tested",
-    )
-
-    @field_validator("seed", mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, value: Any) -> Any:
-        return value if isinstance(value, list) else [value]
-
-    @field_validator("seed")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        return distinct_seeds(seeds)
-
-
-class LockRecord(Frozen):
-    """Which selection a confirmation came from."""
-
-    study: str = Field(description="the search")
-    run_id: str = Field(description="its parent run")
-    locked_at: str = Field(description="ISO 8601, UTC")
-    locked_by: str | None = Field(default=None, description="user name")
-    sha256: str = Field(description="of the locked file's content")
-    warnings: list[str] = Field(default_factory=list, description="what the selection's fairness lacks")
-
-
-class StudySpec(Frozen):
-    """A study: the grid of its trials, what they occupy, and what it claims beforehand."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_', '-'")
-    question: str = Field(default="", description="what the study is to find out")
-    kind: Literal["confirm", "search"] = Field(
-        default="confirm",
-        description="confirm: fixed conditions, many seeds, test read once; search: reads validation only",
-    )
-    backbone: list[BackboneRequest] = Field(min_length=1, description="one or several")
-    dataset: list[DatasetRequest] = Field(min_length=1, description="one or several")
-    method: list[str | dict[str, Any]] = Field(
-        min_length=1, description="names, or mappings in which a list of values spans a grid"
-    )
-    match: MatchSpec | None = Field(
-        default=None, description="one budget for every method: its size is solved, at most so many parameters"
-    )
-    seed: list[int] = Field(min_length=1, description="whole numbers from 0, each once")
-    protocol: ProtocolRequest = ProtocolRequest()
-    training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
-    resources: ResourcesSpec = ResourcesSpec()
-    claims: list[ClaimSpec] = Field(
-        default_factory=list, description="made before any trial runs; a search's are judged by its confirmation"
-    )
-    search: SearchSpec | None = Field(default=None, description="what a search tries; lists in `method` are choices")
-    confirm: ConfirmSpec | None = Field(default=None, description="how `confirm` runs what a search has selected")
-    locked: LockRecord | None = Field(
-        default=None, description="the selection that a confirmation came from; written by `confirm`"
-    )
-
-    @field_validator("backbone", "dataset", "method", "seed", mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, value: Any) -> Any:
-        return value if isinstance(value, list) else [value]
-
-    @field_validator("match", mode="before")
-    @classmethod
-    def _budget_is_of_parameters(cls, value: Any) -> Any:
-        return value if value is None else read_match(value, "match")
-
-    @model_validator(mode="after")
-    def _kind_has_its_parts(self) -> StudySpec:
-        if (self.kind == "search") != (self.search is not None):
-            raise ValueError("a study of kind search has the part `search`, and no other has it")
-        if self.kind != "search" and self.confirm is not None:
-            raise ValueError("only a study of kind search has the part `confirm`")
-        return self
-
-    @field_validator("seed")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        return distinct_seeds(seeds)
+from tuning.search_space import Cell, cells
+from tuning.study_spec import ResourcesSpec, StudySpec
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import platform
 import time
@@ -14,7 +13,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from benchmark.backbones.contract import find_backbone, licence_of_weights
+from benchmark.backbones.contract import licence_of_weights
 from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
@@ -28,19 +27,22 @@ from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
 from benchmark.training.images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    TORCHVISION_CROP_FRACTION,
-    TORCHVISION_INTERPOLATION,
     Presentation,
     SplitImages,
     open_images,
 )
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
-from benchmark.training.model import AdaptedClassifier, assemble, load_pinned
+from benchmark.training.model import AdaptedClassifier, assemble
 from benchmark.training.operations import flops_per_image
 from benchmark.training.prefix import CACHE, PrefixedImages, frozen_depth
+from benchmark.training.pretrained import (
+    autocast_dtype_of,
+    deciding_seed,
+    drift_evaluator,
+    presentation_of,
+    pretrained_drift_features,
+)
 from benchmark.training.starts import lda_solution, set_shared_start
 
 if TYPE_CHECKING:
@@ -241,7 +243,7 @@ class OpenTrial:
 
     def _pretrained_on(self) -> tuple[BackboneSpec, DatasetSpec, int, Presentation]:
         """Return what decides the pretrained features: weights, split, the seed where one follows it, presentation."""
-        return self._spec.backbone, self._spec.dataset, _deciding_seed(self._spec), presentation_of(self._spec)
+        return self._spec.backbone, self._spec.dataset, deciding_seed(self._spec), presentation_of(self._spec)
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
@@ -351,50 +353,6 @@ class _Tested:
     seconds: float = 0.0
 
 
-def drift_evaluator(device: str, precision: str) -> Evaluator:
-    """Return how the drift is measured: by every rank on all of its images, so that no rank waits for another."""
-    return Evaluator(
-        rank=0,
-        world_size=1,
-        batch_images=NUM_DRIFT_IMAGES,
-        device=torch.device(device),
-        autocast_dtype=autocast_dtype_of(precision),
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def pretrained_drift_features(
-    backbone: BackboneSpec, dataset: DatasetSpec, seed: int, presentation: Presentation, evaluator: Evaluator
-) -> Float[Tensor, "images width"]:
-    """Return the features before adaptation on the fixed validation images; kept in the process for later trials.
-
-    The seed matters to random weights and to splits that follow it.
-    """
-    model = load_pinned(backbone, seed).model.to(evaluator.device)
-    validation = open_images(open_dataset(dataset, seed), "validation", presentation)
-    return evaluator.outputs(model, validation, NUM_DRIFT_IMAGES)
-
-
-def _deciding_seed(spec: TrialSpec) -> int:
-    """Return the seed where the pretrained features depend on it, else 0, so that trials share them."""
-    return spec.seed if spec.backbone.weights == "random" or spec.dataset.split == "paper" else 0
-
-
-def presentation_of(spec: TrialSpec) -> Presentation:
-    """Return how a trial's protocol shows images to its backbone."""
-    info = find_backbone(spec.backbone.name)
-    own_colours = spec.protocol.normalisation == "backbone"
-    own_resizing = spec.protocol.resizing == "backbone"
-    crop_fraction = info.crop_fraction if own_resizing else TORCHVISION_CROP_FRACTION
-    return Presentation(
-        image_size_pixels=spec.backbone.image_size_pixels,
-        interpolation=info.interpolation if own_resizing else TORCHVISION_INTERPOLATION,
-        mean=info.mean if own_colours else IMAGENET_MEAN,
-        std=info.std if own_colours else IMAGENET_STD,
-        crop_fraction=1.0 if spec.protocol.centre_crop == "none" else crop_fraction,
-    )
-
-
 def predictions_to_bytes(images: SplitImages | PrefixedImages, logits: Float[Tensor, "images classes"]) -> bytes:
     """Return per-image results as `.npz`: `identity`, `label`, `logits`."""
     buffer = io.BytesIO()
@@ -405,11 +363,6 @@ def predictions_to_bytes(images: SplitImages | PrefixedImages, logits: Float[Ten
         logits=logits.numpy().astype(np.float32),
     )
     return buffer.getvalue()
-
-
-def autocast_dtype_of(precision: str) -> torch.dtype | None:
-    """Return the compute type under autocast; none for plain fp32."""
-    return torch.bfloat16 if precision == "bf16" else None
 
 
 def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:

@@ -13,7 +13,7 @@ from benchmark.errors import AdapterTuneError
 from tuning.cli.output import AsJson, console, print_json
 
 if TYPE_CHECKING:
-    from tuning.study import StudySpec
+    from tuning.study_spec import StudySpec
 
 EXAMPLE = "Example: adaptertune list methods"
 

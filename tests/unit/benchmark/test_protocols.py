@@ -10,7 +10,7 @@ from benchmark.errors import RequestError
 from benchmark.protocols import FAIR, PAPER, PROTOCOLS, Protocol, resolve_protocol
 from benchmark.request import resolve_trial
 from benchmark.spec import TrainingSpec, hashed_fields
-from benchmark.training.open_trial import presentation_of
+from benchmark.training.pretrained import presentation_of
 
 
 def test_fair_protocol_keeps_its_hash_when_the_data_set_is_digits(tiny_request: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from benchmark.documents import validated
 from benchmark.errors import RequestError
 from benchmark.result import EpochRecord
 from tuning.early_stopping import HalvingWithinUnits, halving_of
-from tuning.study import Study, StudySpec, expand
+from tuning.study import Study, expand
+from tuning.study_spec import StudySpec
 from tuning.trainable import TRIAL_ID
 
 

@@ -11,7 +11,8 @@ from benchmark.backbones.contract import find_backbone
 from benchmark.errors import RequestError
 from benchmark.methods.contract import find_method, method_names
 from benchmark.training.estimate import estimate
-from tuning.study import Study, StudySpec, expand, load_study
+from tuning.study import Study, expand, load_study
+from tuning.study_spec import StudySpec
 
 BUDGET = 20_000
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from reports.claims import matched_pairs
 from reports.fields import family_key
-from tuning.study import Study, StudySpec, expand
+from tuning.study import Study, expand
+from tuning.study_spec import StudySpec
 
 SITES = [{"name": "adaptertune", "rank": 4}, {"name": "adaptertune", "rank": 4, "site": "attention"}]
 CLAIM = {"id": "block", "text": "Behind the block is better", "a": {"site": "block"}, "b": {"site": "attention"}}

@@ -11,8 +11,9 @@ from benchmark.errors import RequestError
 from tuning.fairness import budget_warnings, selection_warnings
 from tuning.schema import study_json_schema
 from tuning.search_space import Range
-from tuning.study import Study, StudySpec, load_study
+from tuning.study import Study, load_study
 from tuning.study import expand as expand_study
+from tuning.study_spec import StudySpec
 
 RATES = {"low": 1e-4, "high": 1e-1, "scale": "log"}
 

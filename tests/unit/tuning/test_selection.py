@@ -15,7 +15,8 @@ from benchmark.tracking import StudyRecord, TrackedTrial
 from tests.unit.reports.synthetic import make_study
 from tuning.confirming import confirmation
 from tuning.selection import LockFile, lock, read_lock, select, write_lock
-from tuning.study import Setting, Study, StudySpec, expand
+from tuning.study import Setting, Study, expand
+from tuning.study_spec import StudySpec
 
 RATES = [1e-3, 3e-3, 1e-2]
 

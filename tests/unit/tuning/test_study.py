@@ -10,7 +10,8 @@ import pytest
 
 from benchmark.documents import validated
 from benchmark.errors import RequestError
-from tuning.study import Study, StudySpec, expand, load_study
+from tuning.study import Study, expand, load_study
+from tuning.study_spec import StudySpec
 
 HEAD = {"method": "head_only"}
 

@@ -19,7 +19,7 @@ from benchmark.result import TrialStatus
 from benchmark.standalone import run_trial
 from benchmark.training.images import open_images
 from benchmark.training.input.decoded_index import open_split
-from benchmark.training.open_trial import presentation_of
+from benchmark.training.pretrained import presentation_of
 
 SIZE = 18
 
