@@ -149,8 +149,9 @@ def write_export(trained: TrainedTrial, directory: Path, merge: bool = False) ->
         RequestError: The method cannot be merged, or the folder cannot be written to.
         MissingError: Merging needs the backbone's weights, which are not here.
     """
-    require_writable_folder(directory, "--output")
+    # A refusal to merge comes before the folder, and leaves none behind.
     merged = merged_tensors(trained) if merge else None
+    require_writable_folder(directory, "--output")
     contents: dict[str, bytes] = {
         ADAPTER_FILE: weights_to_bytes(trained.tensors, {"trial_id": trained.result.trial_id}),
         RESULT_FILE: (trained.result.model_dump_json(indent=2) + "\n").encode(),

@@ -82,6 +82,7 @@ def test_result_round_trips_when_read_back(uri):
             "read_at": "2026-01-02T03:04:05+00:00",
             "selected_epoch": 5,
             "run_id": record.trials[0].run_id,
+            "user": None,
         }
     ]
 
