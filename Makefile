@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 
 FLOORS := .venv-floors
 
+# Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
+IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
+
 .PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench-input bench-prefix check format clean
 
 help:  ## list the targets
@@ -22,12 +25,12 @@ demo: install  ## run the study `demo` and print where its report is
 	$(BIN)/adaptertune run demo
 
 test: install  ## run the tests (each under a minute)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-floors:  ## run the tests with the lowest versions that pyproject.toml allows (.venv-floors)
 	$(PYTHON) -m venv $(FLOORS)
 	$(FLOORS)/bin/python -m pip install --quiet --constraint floors.txt --editable '.[dev]'
-	$(FLOORS)/bin/python -m pytest
+	$(FLOORS)/bin/python -m pytest $(IN_PARALLEL)
 
 test-slow: install  ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow

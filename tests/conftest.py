@@ -8,6 +8,19 @@ import pytest
 import torch
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests that start a cluster to one process, and every other file whole to whichever is free."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneClusterAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/cluster/"
+            return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+    return OneClusterAtATime(config, log)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Results are bit-equal only at the same number of threads."""

@@ -162,6 +162,7 @@ def test_only_unfinished_trials_run_when_the_study_is_run_again(mixed_run, share
     assert sorted(listener.started) == sorted(expected)
 
 
+@pytest.mark.faults
 def test_trial_goes_on_from_its_last_epoch_when_a_rank_is_killed(shared_cluster, tmp_path):
     trial = in_pairs(0, epochs=3, kind="die_once", rank=1, marker=str(tmp_path / "died"))
     ledger, listener = Ledger(tmp_path), Listener()
@@ -172,6 +173,7 @@ def test_trial_goes_on_from_its_last_epoch_when_a_rank_is_killed(shared_cluster,
     assert [process_id == process_ids[0] for process_id in process_ids] == [True, False, False, False]
 
 
+@pytest.mark.faults
 def test_trial_is_lost_when_its_rank_dies_every_time(shared_cluster, tmp_path):
     trial, ledger = alone(0, kind="die"), Ledger(tmp_path)
     assert run([trial], ledger) == {trial.spec.trial_id: TrialStatus.NODE_LOST}

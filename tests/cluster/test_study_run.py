@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmark.tracking import default_tracking_uri
-from tests.integration.study_command import start_run, write_study
+from tests.cluster.study_command import ONE_AT_A_TIME, start_run, write_study
 from tuning.ledger import Ledger
 
 METHODS = ["head_only", {"name": "adaptertune", "rank": 2}]
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(folder: Path) -> Path:
-    return write_study(folder, "tiny", METHODS, [0, 1])
+    return write_study(folder, "tiny", METHODS, [0, 1], resources=ONE_AT_A_TIME)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def extended(second: Finished, study: Path, folder: Path) -> Finished:
 
 @pytest.fixture(scope="module")
 def diverged(folder: Path) -> Finished:
-    study = write_study(folder, "diverging", [DIVERGING, "head_only"], [7])
+    study = write_study(folder, "diverging", [DIVERGING, "head_only"], [7], resources=ONE_AT_A_TIME)
     return run(study, folder / "output-diverging")
 
 

@@ -24,10 +24,12 @@ from benchmark.result import TrialOutcome, TrialResult, TrialStatus
 from benchmark.tracking import default_tracking_uri
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import trial_steps
-from tests.integration.study_command import start_run, write_study
+from tests.cluster.study_command import start_run, write_study
 from tuning.ledger import Ledger, LedgerEntry
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.study import load_study
+
+pytestmark = pytest.mark.timeout(600)
 
 # The linear heads are done while the adapters have most of their epochs before them.
 METHODS = ["head_only", {"name": "adaptertune", "rank": 2, "epochs": 12}]

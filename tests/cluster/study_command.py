@@ -14,10 +14,14 @@ REPOSITORY = Path(__file__).parents[2]
 TRAINING = {"epochs": 2, "warmup_epochs": 1, "global_batch_images": 256, "learning_rate": 3e-3}
 
 
-def write_study(folder: Path, name: str, method: list[Any], seed: list[int]) -> Path:
+ONE_AT_A_TIME = {"cpus_per_worker": 2}
+"""Resources that give a machine of two cores one slot: half as many processes to start as with two."""
+
+
+def write_study(folder: Path, name: str, method: list[Any], seed: list[int], **parts: Any) -> Path:
     """Write a study of the bundled backbone and digits; return its file."""
     path = folder / f"{name}.yaml"
-    study = {"name": name, "backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed}
+    study = {"name": name, "backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed, **parts}
     path.write_text(yaml.safe_dump({**study, "training": TRAINING}), encoding="utf-8")
     return path
 

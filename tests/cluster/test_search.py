@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.study_command import TRAINING, start_run
+from tests.cluster.study_command import ONE_AT_A_TIME, TRAINING, start_run
 
 STUDY: dict[str, Any] = {
     "name": "tuned",
@@ -21,6 +21,7 @@ STUDY: dict[str, Any] = {
     "method": ["head_only", {"name": "adaptertune", "rank": [2, 4]}],
     "seed": 0,
     "training": TRAINING,
+    "resources": ONE_AT_A_TIME,
     "search": {"settings": 2, "space": {"training.learning_rate": [1e-4, 3e-3]}},
     "confirm": {"seed": [3, 4], "fit_on": "train_and_validation"},
     "claims": [{"id": "ahead", "text": "Ahead", "a": {"method": "adaptertune"}, "b": {"method": "head_only"}}],
