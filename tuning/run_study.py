@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,9 @@ from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import Delivery, StudyTracker, read_curves, read_study
 from reports.build import Report, build_report
+from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
+from tuning.scheduled_trial import ScheduledTrial
 from tuning.scheduler import run_trials
 from tuning.study import Study
 from tuning.study_lock import StudyLock
@@ -33,6 +35,9 @@ _logger = logging.getLogger(__name__)
 
 class Progress(Protocol):
     """Who shows how a study gets on."""
+
+    def planned(self, study: Study) -> None:
+        """A search knows more of its trials than before."""
 
     def started(self, trial_id: str) -> None:
         """A trial runs."""
@@ -70,6 +75,7 @@ class StudyOutcome:
     """How a `run` ended.
 
     Attributes:
+        study: With all trials that are known by now.
         statuses: Of every trial of the study that has ended, in this run or an earlier one.
         report: The report; none when the run was interrupted.
         num_run: Trials that ended in this run.
@@ -78,6 +84,7 @@ class StudyOutcome:
         reasons: Why trials did not complete, by id.
     """
 
+    study: Study
     statuses: dict[str, TrialStatus]
     report: Report | None
     num_run: int
@@ -98,10 +105,12 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
     seal = sealed_tests() if study.spec.kind == "search" else contextlib.nullcontext()
     with seal, StudyLock(settings.output_directory, study.spec.name):
         with contextlib.closing(Ledger(settings.output_directory)) as ledger:
-            num_run, interrupted, undelivered = _run_open_trials(study, settings, ledger, progress)
+            growing = GrowingStudy(study, ledger)
+            num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress)
+            study = growing.study
             statuses, reasons = _ended(study, ledger)
         report = None if interrupted else write_report(study.spec.name, settings)
-    return StudyOutcome(statuses, report, num_run, interrupted, undelivered, reasons)
+    return StudyOutcome(study, statuses, report, num_run, interrupted, undelivered, reasons)
 
 
 def write_report(study_name: str, settings: RunSettings) -> Report:
@@ -113,21 +122,31 @@ def write_report(study_name: str, settings: RunSettings) -> Report:
 
 
 def _run_open_trials(
-    study: Study, settings: RunSettings, ledger: Ledger, progress: Progress
+    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress
 ) -> tuple[int, bool, tuple[str, ...]]:
     """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
     started, statuses, interrupted = time.monotonic(), {}, False
-    tracking = _Tracking(study, settings, ledger)
+    tracking = _Tracking(growing, settings, ledger)
+    progress.planned(growing.study)
+
+    def next_round() -> Sequence[ScheduledTrial]:
+        new = growing.grow()
+        if new:
+            tracking.replan()
+            progress.planned(growing.study)
+        return new
+
     try:
         statuses = run_trials(
-            study.trials,
+            growing.study.trials,
             settings.cluster_address,
             ledger,
-            _Observer(study, tracking, progress),
-            study=study.spec.name,
+            _Observer(growing, tracking, progress),
+            study=growing.study.spec.name,
             on_connected=tracking.open,
             should_stop=_deadline(settings.max_hours),
-            trial_scheduler=_trial_scheduler(study, ledger),
+            trial_scheduler=lambda: _trial_scheduler(growing.study, ledger),
+            next_round=next_round,
         )
         tracking.open()
     except KeyboardInterrupt:
@@ -140,8 +159,8 @@ def _run_open_trials(
 class _Tracking:
     """A study's place in tracking while it runs: opened once, filled from a queue, closed with what is left."""
 
-    def __init__(self, study: Study, settings: RunSettings, ledger: Ledger) -> None:
-        self._study, self._settings, self._ledger = study, settings, ledger
+    def __init__(self, growing: GrowingStudy, settings: RunSettings, ledger: Ledger) -> None:
+        self._growing, self._settings, self._ledger = growing, settings, ledger
         self._tracker: StudyTracker | None = None
         self._delivery: Delivery | None = None
 
@@ -149,16 +168,22 @@ class _Tracking:
         """Find or make the study in tracking, and send what ended in earlier runs but is not there yet."""
         if self._tracker is not None:
             return
-        spec = self._study.spec
+        study = self._growing.study
+        spec = study.spec
         self._tracker = StudyTracker(
-            self._settings.tracking_uri, spec.name, spec.model_dump(mode="json"), self._study.planned, spec.question
+            self._settings.tracking_uri, spec.name, spec.model_dump(mode="json"), study.planned, spec.question
         )
-        earlier = _undelivered_earlier(self._study, self._ledger, self._tracker)
-        specs = {trial.spec.trial_id: trial.spec for trial in self._study.trials}
+        earlier = _undelivered_earlier(study, self._ledger, self._tracker)
+        specs = study.trial_specs
         self._delivery = Delivery(self._tracker)
         for trial_id in earlier:
             self.start(specs[trial_id])
             self.finish(trial_id)
+
+    def replan(self) -> None:
+        """Add the trials that are known only now to the study's plan."""
+        assert self._delivery is not None
+        self._delivery.replan(self._growing.study.planned)
 
     def start(self, spec: TrialSpec) -> None:
         """Show a trial as running, with the epochs it has behind it."""
@@ -206,12 +231,12 @@ def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
 class _Observer:
     """Passes on what happens to the trials: to tracking, and to who shows it."""
 
-    def __init__(self, study: Study, tracking: _Tracking, progress: Progress) -> None:
-        self._specs = {trial.spec.trial_id: trial.spec for trial in study.trials}
+    def __init__(self, growing: GrowingStudy, tracking: _Tracking, progress: Progress) -> None:
+        self._growing = growing
         self._tracking, self._progress = tracking, progress
 
     def on_trial_started(self, trial_id: str) -> None:
-        self._tracking.start(self._specs[trial_id])
+        self._tracking.start(self._growing.study.trial_specs[trial_id])
         self._progress.started(trial_id)
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:

@@ -33,7 +33,8 @@ def run_trials(
     program: TrialProgram | None = None,
     on_connected: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
-    trial_scheduler: Any = None,
+    trial_scheduler: Callable[[], Any] = lambda: None,
+    next_round: Callable[[], Sequence[ScheduledTrial]] = lambda: (),
 ) -> dict[str, TrialStatus]:
     """Run those trials that have no final status yet, as many at once as the cluster holds.
 
@@ -48,7 +49,8 @@ def run_trials(
         on_connected: Called once the cluster stands and every trial fits on it, before the first one starts. What is
             prepared here overlaps with the start of the cluster's own processes.
         should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
-        trial_scheduler: Ray Tune's, to give up the trials of a search early.
+        trial_scheduler: Makes Ray Tune's for each round, to give up the trials of a search early.
+        next_round: Asked when all have ended: the trials that are known only now; none ends the run.
 
     Returns:
         The status of each trial that ended in this run.
@@ -65,13 +67,20 @@ def run_trials(
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}
     with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
-        for trial in open_trials:
-            check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
+        _check_feasible(open_trials, cluster)
         on_connected()
-        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop, trial_scheduler)
-        for group in _grouped_by_shape(open_trials):
-            statuses |= run.run_group(group)
+        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop)
+        while open_trials:
+            for group in _grouped_by_shape(open_trials):
+                statuses |= run.run_group(group, trial_scheduler())
+            open_trials = [] if should_stop() else _without_final(next_round(), ledger)
+            _check_feasible(open_trials, cluster)
     return statuses
+
+
+def _check_feasible(trials: Sequence[ScheduledTrial], cluster: Cluster) -> None:
+    for trial in trials:
+        check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
 
 
 class _Run:
@@ -85,7 +94,6 @@ class _Run:
         program: TrialProgram,
         observer: Observer,
         should_stop: Callable[[], bool],
-        trial_scheduler: Any,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
@@ -93,9 +101,8 @@ class _Run:
         self._program = program
         self._observer = observer
         self._should_stop = should_stop
-        self._trial_scheduler = trial_scheduler
 
-    def run_group(self, group: Sequence[ScheduledTrial]) -> dict[str, TrialStatus]:
+    def run_group(self, group: Sequence[ScheduledTrial], trial_scheduler: Any) -> dict[str, TrialStatus]:
         """Run trials of one shape in one `Tuner.fit`."""
         # Ray Tune takes seconds to import, and a study that is already done does not need it.
         from tuning.tune_run import DriverSide, run_tune
@@ -109,7 +116,7 @@ class _Run:
             self._settings(group[0].shape, trials),
             driver_side,
             self._cluster.folder / "tune",
-            self._trial_scheduler,
+            trial_scheduler,
         )
         if driver_side.refusal is not None:
             raise SourceMismatchError(driver_side.refusal)

@@ -1,8 +1,7 @@
 """What a search tries: choices and ranges of any field, and the settings drawn from them.
 
-Settings are known before the first trial runs: a search's plan is a list like any other study's, so it is scheduled,
-recorded and resumed in the same way. The draws of a field depend on (seed, field, number of the setting) alone, so
-methods that share a field try the same values of it.
+The draws of a field depend on (seed, field, number of the setting) alone, so methods that share a field try the same
+values of it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -24,7 +22,9 @@ SHARED_PARTS = ("training", "protocol")
 """The parts of a study whose fields `search.space` may name; a method's own options are searched in its entry."""
 
 _SIGNIFICANT_DIGITS = 4
-_MAX_REPEATED_DRAWS = 1000
+MAX_REPEATED_DRAWS = 1000
+
+DEFAULT_STARTUP, DEFAULT_AT_ONCE = 5, 4
 
 
 class Range(Frozen):
@@ -46,7 +46,11 @@ class Range(Frozen):
         """Return the value at a share in [0, 1) of the way from low to high, with four significant digits."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return min(int(self._between(self.low, self.high + 1, share)), self.high)
-        return float(f"{self._between(self.low, self.high, share):.{_SIGNIFICANT_DIGITS}g}")
+        return self.rounded(self._between(self.low, self.high, share))
+
+    def rounded(self, value: float) -> float:
+        """Return a value with four significant digits, within the ends."""
+        return min(max(float(f"{value:.{_SIGNIFICANT_DIGITS}g}"), float(self.low)), float(self.high))
 
     def share_of(self, value: float) -> float:
         """Return where a value lies, 0 at low and 1 at high."""
@@ -75,11 +79,20 @@ class EarlyStoppingSpec(Frozen):
 class SearchSpec(Frozen):
     """How a search chooses what it tries. Every method gets equally many settings."""
 
-    by: Literal["grid", "random"] = Field(
-        default="random", description="all combinations of the choices, or settings drawn at random"
+    by: Literal["grid", "random", "tpe"] = Field(
+        default="random",
+        description="all combinations of the choices; settings drawn at random; Optuna's TPE, which chooses in rounds",
     )
     settings: int | None = Field(default=None, ge=1, description="settings tried for each method; grid: all there are")
     seed: int = Field(default=0, ge=0, description="of the draws")
+    startup: int | None = Field(
+        default=None, ge=1, description=f"tpe: settings drawn at random at first, {DEFAULT_STARTUP} where not given"
+    )
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"tpe: settings that are chosen together after that, {DEFAULT_AT_ONCE} where not given",
+    )
     space: dict[str, list[Scalar] | Range] = Field(
         default_factory=dict,
         description="what every method searches, such as training.learning_rate: choices, or low, high and scale",
@@ -103,24 +116,21 @@ class SearchSpec(Frozen):
     def _settings_fit_the_way(self) -> SearchSpec:
         if self.by == "grid" and self.settings is not None:
             raise ValueError("a grid tries all combinations: leave settings out, or search by random")
-        if self.by == "random" and self.settings is None:
-            raise ValueError("a random search needs the number of settings that each method tries")
+        if self.by != "grid" and self.settings is None:
+            raise ValueError(f"a search by {self.by} needs the number of settings that each method tries")
+        if self.by != "tpe" and (self.startup or self.at_once):
+            raise ValueError("only a search by tpe has startup and at_once")
         return self
 
+    @property
+    def num_startup(self) -> int:
+        """How many of them are drawn at random before TPE begins."""
+        return self.startup or DEFAULT_STARTUP
 
-@dataclass(frozen=True)
-class Cell:
-    """One setting of one entry of `method`.
-
-    Attributes:
-        method: The entry with single values.
-        shared: The values of `search.space`, by `PART.FIELD`.
-        values: All searched values by `PART.FIELD`, the method's own under `method.`.
-    """
-
-    method: str | dict[str, Any]
-    shared: Mapping[str, Scalar]
-    values: Mapping[str, Scalar]
+    @property
+    def num_at_once(self) -> int:
+        """How many of them are chosen together after that."""
+        return self.at_once or DEFAULT_AT_ONCE
 
 
 def axes_of(search: SearchSpec, entry: str | Mapping[str, Any], where: str) -> dict[str, Domain]:
@@ -149,22 +159,8 @@ def axes_of(search: SearchSpec, entry: str | Mapping[str, Any], where: str) -> d
     return axes
 
 
-def cells(search: SearchSpec, entry: str | Mapping[str, Any], where: str) -> Iterator[Cell]:
-    """Yield the settings of one entry of `method`.
-
-    Raises:
-        RequestError: The space does not hold as many settings as asked for, or a grid has a range.
-    """
-    axes = axes_of(search, entry, where)
-    tried = _grid(axes, where) if search.by == "grid" else _random(search, axes, where)
-    for values in tried:
-        own = {name.partition(".")[2]: value for name, value in values.items() if name.startswith("method.")}
-        method = entry if isinstance(entry, str) else {**entry, **own}
-        shared = {name: value for name, value in values.items() if not name.startswith("method.")}
-        yield Cell(method, shared, values)
-
-
-def _grid(axes: Mapping[str, Domain], where: str) -> Iterator[dict[str, Scalar]]:
+def grid_settings(axes: Mapping[str, Domain], where: str) -> Iterator[dict[str, Scalar]]:
+    """Yield all combinations of the choices."""
     for name, domain in axes.items():
         if isinstance(domain, Range):
             hint = "Give a list, or search by random."
@@ -173,12 +169,12 @@ def _grid(axes: Mapping[str, Domain], where: str) -> Iterator[dict[str, Scalar]]
         yield dict(zip(axes, combination, strict=True))
 
 
-def _random(search: SearchSpec, axes: Mapping[str, Domain], where: str) -> Iterator[dict[str, Scalar]]:
+def drawn_settings(search: SearchSpec, axes: Mapping[str, Domain], where: str) -> Iterator[dict[str, Scalar]]:
     """Yield different settings, as many as asked for; an entry without anything to search has its one."""
     wanted = search.settings if axes else 1
     assert wanted is not None
     seen: set[tuple[Scalar, ...]] = set()
-    for number in range(wanted + _MAX_REPEATED_DRAWS):
+    for number in range(wanted + MAX_REPEATED_DRAWS):
         if len(seen) == wanted:
             return
         values = {name: _drawn(search.seed, name, number, domain) for name, domain in axes.items()}

@@ -101,9 +101,9 @@ def select(study: Study, record: StudyRecord) -> dict[Unit, tuple[Setting, Selec
             "study", study.spec.name, rule, f"Its conditions are fixed: adaptertune run {study.spec.name}"
         )
     ended = {trial.result.trial_id: trial for trial in record.trials}
-    num_open = sum(trial.spec.trial_id not in ended for trial in study.trials)
+    num_open = sum(trial_id not in ended for trial_id in study.trial_specs) + study.num_trials_to_come
     if num_open:
-        rule = f"{num_open} of {len(study.trials)} trials have not ended, so nothing can be selected yet"
+        rule = f"{num_open} of {study.num_trials} trials have not ended, so nothing can be selected yet"
         raise RequestError("study", study.spec.name, rule, f"Run them: adaptertune run {study.spec.name}")
     by_unit: dict[Unit, list[Setting]] = {}
     for setting in study.settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from benchmark.documents import load_yaml, parse_yaml, require_mapping, validate
 from benchmark.errors import RequestError, nearest
 from benchmark.launch_plan import LaunchPlan, plan_launch
 from benchmark.methods.contract import find_method
-from benchmark.request import ProtocolRequest, resolve_backbone, resolve_trial
+from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest, resolve_backbone, resolve_trial
 from benchmark.spec import Scalar, TrialSpec
 from benchmark.tracking import PlannedTrial
 from launch.resources import TrialResources
@@ -22,7 +22,7 @@ from reports.claims import check_claims
 from reports.conditions import condition_labels
 from tuning.matching import match_cell
 from tuning.scheduled_trial import ScheduledTrial
-from tuning.search_space import Cell, cells
+from tuning.search_settings import Cell, Ended, Scores, cells, mean_score, nothing_ended, num_settings
 from tuning.study_spec import ResourcesSpec, StudySpec
 
 
@@ -61,11 +61,23 @@ class Study:
         spec: As it is written.
         trials: In the order in which they are scheduled.
         settings: What a search tries; none for other kinds.
+        num_trials_to_come: Trials of a sequential search that are not known before others have ended.
     """
 
     spec: StudySpec
     trials: tuple[ScheduledTrial, ...]
     settings: tuple[Setting, ...] = ()
+    num_trials_to_come: int = 0
+
+    @property
+    def num_trials(self) -> int:
+        """All trials, those to come included."""
+        return len(self.trials) + self.num_trials_to_come
+
+    @functools.cached_property
+    def trial_specs(self) -> dict[str, TrialSpec]:
+        """What each trial is, by its id."""
+        return {trial.spec.trial_id: trial.spec for trial in self.trials}
 
     @functools.cached_property
     def labels(self) -> dict[str, str]:
@@ -108,21 +120,25 @@ def read_study_spec(name_or_path: str, settings: Sequence[str] = ()) -> StudySpe
     return validated(StudySpec, values, "")
 
 
-def expand(spec: StudySpec) -> Study:
+def expand(spec: StudySpec, scores: Scores = nothing_ended) -> Study:
     """Return a study with its trials: backbones x data sets x methods' grids x seeds.
 
     A trial that two grids share is one trial.
+
+    Args:
+        spec: As it is written.
+        scores: How trials have ended. Only a sequential search asks, and has the more trials the more have ended.
 
     Raises:
         RequestError: A cell or a claim is refused.
     """
     for name in spec.resources.by_method:
         find_method(name, f"resources.by_method.{name}")
-    settings = list(_settings(spec))
+    settings = list(_settings(spec, scores))
     trials = scheduled([setting.condition for setting in settings], spec.seed, spec.resources)
     if spec.kind == "search":
         _check_early_stopping(spec, settings)
-        return Study(spec, trials, tuple(settings))
+        return Study(spec, trials, tuple(settings), _num_to_come(spec, len(settings)))
     return checked(Study(spec, trials))
 
 
@@ -162,31 +178,61 @@ def checked(study: Study) -> Study:
     return study
 
 
-def _settings(spec: StudySpec) -> Iterator[Setting]:
+def _settings(spec: StudySpec, scores: Scores) -> Iterator[Setting]:
     """Yield each cell of the grid, or each setting of the search, with its trial of seed 0."""
     for backbone, dataset in itertools.product(spec.backbone, spec.dataset):
-        _, info = resolve_backbone(backbone, spec.protocol.name)
         for index, entry in enumerate(spec.method):
             where = f"method[{index}]"
-            for cell in _cells(spec, entry, where):
-                common = {"backbone": backbone, "dataset": dataset, **_replaced(spec, cell.shared)}
-                figures = functools.partial(_figures, spec.resources, common, where)
-                matched = match_cell(cell.method, spec.match, info, where, figures)
-                request = {**common, "method": matched.method}
-                trial = resolve_trial({**request, "reads_test": spec.kind != "search"}, where_method=where)
-                named = trial.method.model_copy(update={"match": matched.record})
-                unit = Unit(where, trial.method.name, trial.backbone.name, trial.dataset.name)
-                yield Setting(unit, cell.values, request, trial.model_copy(update={"method": named}))
+            as_setting = functools.partial(_setting, spec, backbone, dataset, where)
+            score = functools.partial(_score, spec.seed, scores, as_setting)
+            for cell in _cells(spec, entry, where, score):
+                yield as_setting(cell)
 
 
-def _cells(spec: StudySpec, entry: str | dict[str, Any], where: str) -> Iterator[Cell]:
+def _setting(spec: StudySpec, backbone: BackboneRequest, dataset: DatasetRequest, where: str, cell: Cell) -> Setting:
+    _, info = resolve_backbone(backbone, spec.protocol.name)
+    common = {"backbone": backbone, "dataset": dataset, **_replaced(spec, cell.shared)}
+    figures = functools.partial(_figures, spec.resources, common, where)
+    matched = match_cell(cell.method, spec.match, info, where, figures)
+    request = {**common, "method": matched.method}
+    trial = resolve_trial({**request, "reads_test": spec.kind != "search"}, where_method=where)
+    named = trial.method.model_copy(update={"match": matched.record})
+    unit = Unit(where, trial.method.name, trial.backbone.name, trial.dataset.name)
+    return Setting(unit, cell.values, request, trial.model_copy(update={"method": named}))
+
+
+def _score(seeds: Sequence[int], scores: Scores, as_setting: Callable[[Cell], Setting], cell: Cell) -> Ended | None:
+    condition = as_setting(cell).condition
+    return mean_score([condition.model_copy(update={"seed": seed}).trial_id for seed in seeds], scores)
+
+
+def _cells(
+    spec: StudySpec, entry: str | dict[str, Any], where: str, score: Callable[[Cell], Ended | None]
+) -> Iterator[Cell]:
     if spec.search is not None:
-        names = entry["name"] if isinstance(entry, Mapping) and isinstance(entry.get("name"), list) else None
-        for one in [entry] if names is None or isinstance(entry, str) else [{**entry, "name": name} for name in names]:
-            yield from cells(spec.search, one, where)
+        for one in _searched_entries(entry):
+            yield from cells(spec.search, one, where, score)
         return
     for method in _grid(entry, where):
         yield Cell(method, {}, {})
+
+
+def _searched_entries(entry: str | dict[str, Any]) -> list[str | dict[str, Any]]:
+    """Return an entry once for each of the names it lists: every method is searched by itself."""
+    names = entry["name"] if isinstance(entry, Mapping) and isinstance(entry.get("name"), list) else None
+    return [entry] if names is None or isinstance(entry, str) else [{**entry, "name": name} for name in names]
+
+
+def _num_to_come(spec: StudySpec, num_known: int) -> int:
+    """Return how many trials a sequential search will have beside those that are known."""
+    if spec.search is None or spec.search.by != "tpe":
+        return 0
+    wanted = sum(
+        num_settings(spec.search, one, f"method[{index}]")
+        for index, entry in enumerate(spec.method)
+        for one in _searched_entries(entry)
+    )
+    return (wanted * len(spec.backbone) * len(spec.dataset) - num_known) * len(spec.seed)
 
 
 def _replaced(spec: StudySpec, shared: Mapping[str, Scalar]) -> dict[str, Any]:

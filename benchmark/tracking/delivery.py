@@ -11,6 +11,7 @@ from functools import partial
 
 from benchmark.result import EpochRecord, TrialOutcome
 from benchmark.spec import TrialSpec
+from benchmark.tracking.records import PlannedTrial
 from benchmark.tracking.store import StoreUnavailableError
 from benchmark.tracking.study_tracker import StudyTracker
 
@@ -51,6 +52,10 @@ class Delivery:
         self._outage: Exception | None = None
         self._thread = threading.Thread(target=self._deliver_all, name="adaptertune-delivery", daemon=True)
         self._thread.start()
+
+    def replan(self, planned: Sequence[PlannedTrial]) -> None:
+        """Replace the study's plan, soon."""
+        self._events.put(partial(self._tracker.replan, tuple(planned)))
 
     def start_trial(self, trial_id: str, spec: TrialSpec) -> None:
         """Show a trial as running, soon."""

@@ -58,6 +58,7 @@ class StudyTracker:
         self._tracking_uri = tracking_uri
         self._study_name = study_name
         self._client = open_client(tracking_uri)
+        self._question = question
         self._run_names = schema.run_names(planned)
         self._cached_trial_runs: dict[str, TrialRun] | None = None
         with store_errors(tracking_uri):
@@ -65,11 +66,17 @@ class StudyTracker:
             study_run = self._find_or_create_study_run(notes.study_note(question, planned))
             self.run_id: str = study_run.info.run_id
             self._wall_seconds_before = float(study_run.data.tags.get(schema.WALL_SECONDS, 0.0))
-            plan = [asdict(trial) for trial in planned]
-            files = {schema.STUDY_FILE: dict(study_spec), schema.PLAN_FILE: plan}
-            artifacts.upload(
-                self._client, self.run_id, {name: artifacts.pretty_json(value) for name, value in files.items()}
-            )
+            spec_file = {schema.STUDY_FILE: artifacts.pretty_json(dict(study_spec))}
+            artifacts.upload(self._client, self.run_id, spec_file | _plan_file(planned))
+
+    def replan(self, planned: Sequence[PlannedTrial]) -> None:
+        """Replace the plan: a sequential search knows more trials the more have ended."""
+        self._run_names = schema.run_names(planned)
+        note = notes.study_note(self._question, planned)
+        with store_errors(self._tracking_uri):
+            self._client.set_experiment_tag(self.experiment_id, schema.NOTE, note)
+            self._client.set_tag(self.run_id, schema.NOTE, note)
+            artifacts.upload(self._client, self.run_id, _plan_file(planned))
 
     def start_trial(self, trial_id: str, spec: TrialSpec) -> None:
         """Show a trial as running. One that failed before is opened again; one with a final result is left alone."""
@@ -256,6 +263,10 @@ def _metrics(values: Mapping[str, float], step: int = 0) -> list[Metric]:
 
     now_ms = int(time.time() * 1000)
     return [Metric(name, float(value), now_ms, step) for name, value in values.items()]
+
+
+def _plan_file(planned: Sequence[PlannedTrial]) -> dict[str, bytes]:
+    return {schema.PLAN_FILE: artifacts.pretty_json([asdict(trial) for trial in planned])}
 
 
 def _as_tags(values: Mapping[str, str]) -> list[Any]:

@@ -22,7 +22,13 @@ STUDY: dict[str, Any] = {
     "seed": 0,
     "training": TRAINING,
     "resources": ONE_AT_A_TIME,
-    "search": {"settings": 2, "space": {"training.learning_rate": [1e-4, 3e-3]}},
+    "search": {
+        "by": "tpe",
+        "settings": 2,
+        "startup": 1,
+        "at_once": 1,
+        "space": {"training.learning_rate": [1e-4, 3e-3]},
+    },
     "confirm": {"seed": [3, 4], "fit_on": "train_and_validation"},
     "claims": [{"id": "ahead", "text": "Ahead", "a": {"method": "adaptertune"}, "b": {"method": "head_only"}}],
 }

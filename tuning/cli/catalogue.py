@@ -115,7 +115,7 @@ def _expanded(spec: StudySpec) -> dict[str, Any]:
     from tuning.study import expand
 
     try:
-        return {"num_trials": len(expand(spec).trials), "needs": ""}
+        return {"num_trials": expand(spec).num_trials, "needs": ""}
     except AdapterTuneError as error:
         return {"num_trials": None, "needs": str(error)}
 

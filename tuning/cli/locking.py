@@ -24,7 +24,8 @@ from tuning.cli.output import (
     tracking_uri_or_default,
 )
 from tuning.cli.running import Address, MaxHours, ReportDirectory, Strict, run_and_tell
-from tuning.study import load_study, read_study_spec
+from tuning.search_settings import ended_as
+from tuning.study import expand, load_study, read_study_spec
 
 LOCK_EXAMPLE = "Example: adaptertune lock tuned-digits --out locked.yaml"
 CONFIRM_EXAMPLE = "Example: adaptertune confirm tuned-digits --locked locked.yaml"
@@ -47,6 +48,8 @@ def lock(
     loaded = load_study(study, settings or [])
     require_writable_file(out, "--out")
     record = read_study(tracking_uri_or_default(tracking_uri, output), loaded.spec.name)
+    results = {trial.result.trial_id: trial.result for trial in record.trials}
+    loaded = expand(loaded.spec, lambda trial_id: ended_as(results.get(trial_id)))
     chosen = select(loaded, record)
     warnings = budget_warnings(loaded) + selection_warnings(loaded, [setting for setting, _ in chosen.values()])
     locked = locked_selection(loaded, record, [selected for _, selected in chosen.values()], warnings)

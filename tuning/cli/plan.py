@@ -35,7 +35,8 @@ def plan(study: StudyArgument, settings: Settings = None, as_json: AsJson = Fals
     worker_hours = sum(row["worker_seconds"] for row in rows) / 3600
     document = {
         "study": loaded.spec.name,
-        "num_trials": len(loaded.trials),
+        "num_trials": loaded.num_trials,
+        "num_trials_not_chosen_yet": loaded.num_trials_to_come,
         "num_conditions": len(rows),
         "worker_hours": worker_hours,
         "assumption": f"{ASSUMED_UTILISATION:.0%} of this machine's fp32 matrix-product rate on one thread",
@@ -96,9 +97,14 @@ def _show(document: dict[str, Any]) -> None:
             f"{row['worker_seconds']:.0f}",
         )
     console.print(table)
+    if document["num_trials_not_chosen_yet"]:
+        console.print(
+            f"{document['num_trials_not_chosen_yet']} of {document['num_trials']} trials are chosen while the search "
+            "runs; the rest:"
+        )
+    num_known = document["num_trials"] - document["num_trials_not_chosen_yet"]
     console.print(
-        f"{document['num_trials']} trials, roughly {document['worker_hours']:.2f} worker hours, "
-        f"assuming {document['assumption']}."
+        f"{num_known} trials, roughly {document['worker_hours']:.2f} worker hours, assuming {document['assumption']}."
     )
 
 

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmark.result import EpochRecord, TrialStatus
+from benchmark.spec import TrialSpec
 from tuning.cli.output import as_percent, errors
 from tuning.ledger import Ledger
 from tuning.study import Study
@@ -20,25 +21,24 @@ REFRESH_PER_SECOND = 2.0
 class LiveProgress:
     """Counts what is done, running and failed, the best validation accuracy so far, and the time left."""
 
-    def __init__(self, study: Study, output_directory: Path) -> None:
-        """Start from what earlier runs left in the ledger."""
-        self._specs = {trial.spec.trial_id: trial.spec for trial in study.trials}
-        self._labels = {trial.spec.trial_id: study.labels[trial.spec.condition_id] for trial in study.trials}
-        self._name = study.spec.name
+    def __init__(self, name: str, output_directory: Path) -> None:
+        """Begin with nothing; `planned` says what there is to run."""
+        self._name = name
+        self._output_directory = output_directory
+        self._specs: dict[str, TrialSpec] = {}
+        self._labels: dict[str, str] = {}
+        self._num_trials = 0
+        self._num_done_before: int | None = None
         self._started = time.monotonic()
         self._statuses: dict[str, TrialStatus] = {}
         self._running: dict[str, EpochRecord | None] = {}
         self._best: tuple[float, str] | None = None
-        self._read_ledger(output_directory)
-        self._num_done_before = len(self._statuses)
         self._live = Live(get_renderable=self._table, console=errors, refresh_per_second=REFRESH_PER_SECOND)
 
     def __enter__(self) -> LiveProgress:
         """Begin to show."""
         if errors.is_terminal:
             self._live.start()
-        else:
-            errors.print(f"{self._name}: {self._count_line()}", highlight=False)
         return self
 
     def __exit__(
@@ -46,6 +46,17 @@ class LiveProgress:
     ) -> None:
         """Stop showing; the last state stays on the terminal."""
         self._live.stop()
+
+    def planned(self, study: Study) -> None:
+        """Note which trials there are, and at first what earlier runs left of them in the ledger."""
+        self._specs = study.trial_specs
+        self._labels = {key: study.labels[spec.condition_id] for key, spec in self._specs.items()}
+        self._num_trials = study.num_trials
+        if self._num_done_before is None:
+            self._read_ledger(self._output_directory)
+            self._num_done_before = len(self._statuses)
+            if not errors.is_terminal:
+                errors.print(f"{self._name}: {self._count_line()}", highlight=False)
 
     def started(self, trial_id: str) -> None:
         """Note that a trial runs."""
@@ -92,7 +103,7 @@ class LiveProgress:
 
     def _count_line(self) -> str:
         num_failed = sum(status is not TrialStatus.COMPLETED for status in self._statuses.values())
-        parts = [f"{len(self._statuses)} of {len(self._specs)} done"]
+        parts = [f"{len(self._statuses)} of {self._num_trials} done"]
         if self._running:
             parts.append(f"{len(self._running)} running")
         if num_failed:
@@ -106,8 +117,8 @@ class LiveProgress:
 
     def _seconds_left(self) -> float | None:
         """Return the time left at the pace so far; none before the first trial of this run has ended."""
-        num_done = len(self._statuses) - self._num_done_before
-        num_open = len(self._specs) - len(self._statuses)
+        num_done = len(self._statuses) - (self._num_done_before or 0)
+        num_open = self._num_trials - len(self._statuses)
         if num_done == 0 or num_open == 0:
             return None
         return (time.monotonic() - self._started) / num_done * num_open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -38,20 +39,23 @@ def status(
     as_json: AsJson = False,
 ) -> int:
     """Say what of a study is done, running, failed and why. Reads the suite's own ledger, not MLflow."""
+    from tuning.growing_study import as_far_as_known
     from tuning.ledger import Ledger, LedgerEntry
 
     loaded = load_study(study, settings or [])
-    specs = {trial.spec.trial_id: trial.spec for trial in loaded.trials}
     entries: dict[str, LedgerEntry] = {}
     if output.exists():
-        ledger = Ledger(output)
-        entries = ledger.entries(list(specs))
-        ledger.close()
+        with contextlib.closing(Ledger(output)) as ledger:
+            loaded = as_far_as_known(loaded, ledger)
+            entries = ledger.entries(list(loaded.trial_specs))
+    specs = loaded.trial_specs
     states = {trial_id: str(entries[trial_id].state) if trial_id in entries else "waiting" for trial_id in specs}
     counts = {state: list(states.values()).count(state) for state in sorted(set(states.values()))}
+    if loaded.num_trials_to_come:
+        counts["not chosen yet"] = loaded.num_trials_to_come
     if as_json:
         trials = [_trial_line(trial_id, states[trial_id], entries.get(trial_id)) for trial_id in specs]
-        print_json({"study": loaded.spec.name, "num_trials": len(specs), "states": counts, "trials": trials})
+        print_json({"study": loaded.spec.name, "num_trials": loaded.num_trials, "states": counts, "trials": trials})
         return 0
     console.print(f"{loaded.spec.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     table = Table("trial", "condition", "state", "epoch", "best validation", "reason", box=None)

@@ -89,19 +89,19 @@ def run_and_tell(
     check_address(address)
     for warning in budget_warnings(study):
         errors.print(f"[bold yellow]warning[/]: {warning}", highlight=False, soft_wrap=True)
-    with LiveProgress(study, output) as progress:
+    with LiveProgress(study.spec.name, output) as progress:
         outcome = run_study(study, run_settings, progress)
     if as_json:
-        print_json(_as_document(study, outcome))
+        print_json(_as_document(outcome))
     else:
-        _tell(study, outcome)
-    return _exit_status(study, outcome)
+        _tell(outcome)
+    return _exit_status(outcome)
 
 
-def _as_document(study: Study, outcome: StudyOutcome) -> dict[str, object]:
+def _as_document(outcome: StudyOutcome) -> dict[str, object]:
     return {
-        "study": study.spec.name,
-        "num_trials": len(study.trials),
+        "study": outcome.study.spec.name,
+        "num_trials": outcome.study.num_trials,
         "num_run": outcome.num_run,
         "interrupted": outcome.interrupted,
         "statuses": outcome.statuses,
@@ -112,13 +112,14 @@ def _as_document(study: Study, outcome: StudyOutcome) -> dict[str, object]:
     }
 
 
-def _tell(study: Study, outcome: StudyOutcome) -> None:
+def _tell(outcome: StudyOutcome) -> None:
     for trial_id, status in outcome.statuses.items():
         if status is not TrialStatus.COMPLETED:
             console.print(f"{trial_id} {status}: {outcome.reasons.get(trial_id, '')}", markup=False)
-    num_open = len(study.trials) - len(outcome.statuses)
+    study = outcome.study
+    num_open = study.num_trials - len(outcome.statuses)
     if num_open:
-        console.print(f"{num_open} of {len(study.trials)} trials are still open; the same command goes on from here.")
+        console.print(f"{num_open} of {study.num_trials} trials are still open; the same command goes on from here.")
     if outcome.undelivered:
         console.print(f"{len(outcome.undelivered)} results are kept but not tracked yet; run the same command again.")
     if outcome.report is None:
@@ -133,12 +134,12 @@ def _tell(study: Study, outcome: StudyOutcome) -> None:
     console.print("Curves and runs: adaptertune ui", style="dim")
 
 
-def _exit_status(study: Study, outcome: StudyOutcome) -> int:
+def _exit_status(outcome: StudyOutcome) -> int:
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.undelivered:
         return MISSING
-    all_completed = len(outcome.statuses) == len(study.trials) and all(
+    all_completed = len(outcome.statuses) == outcome.study.num_trials and all(
         status in (TrialStatus.COMPLETED, TrialStatus.PRUNED) for status in outcome.statuses.values()
     )
     return 0 if all_completed else SOME_FAILED

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from benchmark.errors import RequestError
+from benchmark.spec import TrialSpec
 from tuning.fairness import budget_warnings, selection_warnings
 from tuning.schema import study_json_schema
+from tuning.search_settings import Ended
 from tuning.search_space import Range
 from tuning.study import Study, load_study
 from tuning.study import expand as expand_study
@@ -49,6 +53,82 @@ def test_every_method_gets_equally_many_different_settings() -> None:
     assert Counter(setting.unit.method for setting in study.settings) == {"head_only": 5, "lora": 5}
     assert len(study.trials) == len({trial.spec.trial_id for trial in study.trials}) == 10
     assert budget_warnings(study) == []
+
+
+def tpe(**change: Any) -> dict[str, Any]:
+    return {
+        "by": "tpe",
+        "settings": 12,
+        "startup": 4,
+        "at_once": 4,
+        "space": {"training.learning_rate": RATES},
+        **change,
+    }
+
+
+def expand_with(scores: dict[str, float | None], **change: Any) -> Study:
+    """Return the study of which these trials have ended."""
+    ended = {trial_id: Ended(score) for trial_id, score in scores.items()}
+    return expand_study(expand(**change).spec, ended.get)
+
+
+def run_to_the_end(score: Callable[[TrialSpec], float | None], **change: Any) -> Study:
+    """Return a sequential search of which every round has run, with scores by a rule."""
+    scores: dict[str, float | None] = {}
+    study = expand(**change)
+    while study.num_trials_to_come:
+        scores |= {trial_id: score(spec) for trial_id, spec in study.trial_specs.items()}
+        study = expand_with(scores, **change)
+    return study
+
+
+def near_a_hundredth(spec: TrialSpec) -> float:
+    """Score a trial by how near its learning rate is to 1e-2, on a log scale."""
+    return 1.0 - abs(math.log10(spec.training.learning_rate) + 2.0) / 3.0
+
+
+def test_first_settings_of_tpe_are_those_of_a_random_search() -> None:
+    sequential = expand(search=tpe())
+    assert values_of(sequential, "lora") == values_of(expand(), "lora")[:4]
+    assert (len(sequential.trials), sequential.num_trials_to_come, sequential.num_trials) == (8, 16, 24)
+
+
+def test_next_round_of_tpe_is_known_when_the_one_before_has_ended() -> None:
+    first = expand(search=tpe(), seed=[0, 1])
+    scores = {trial_id: near_a_hundredth(spec) for trial_id, spec in first.trial_specs.items()}
+    half = dict(list(scores.items())[: len(scores) // 2])
+    assert len(expand_with(half, search=tpe(), seed=[0, 1]).settings) == 8 + 4  # one method's round has ended
+    assert len(expand_with(scores, search=tpe(), seed=[0, 1]).settings) == 8 + 8
+    scores.popitem()
+    assert len(expand_with(scores, search=tpe(), seed=[0, 1]).settings) == 8 + 4
+
+
+def test_rounds_of_tpe_are_the_same_when_asked_for_again() -> None:
+    assert run_to_the_end(near_a_hundredth, search=tpe()) == run_to_the_end(near_a_hundredth, search=tpe())
+
+
+def test_tpe_tries_values_nearer_the_best_than_a_random_search_does() -> None:
+    sequential = run_to_the_end(near_a_hundredth, method="head_only", search=tpe(settings=24))
+    random = expand(method="head_only", search={"settings": 24, "space": {"training.learning_rate": RATES}})
+    later = [near_a_hundredth(setting.condition) for setting in sequential.settings[8:]]
+    drawn = [near_a_hundredth(setting.condition) for setting in random.settings[8:]]
+    assert sum(later) / len(later) > sum(drawn) / len(drawn) + 0.05
+
+
+def test_budget_of_tpe_is_the_same_for_every_method_when_trials_fail() -> None:
+    study = run_to_the_end(lambda spec: None, search=tpe())
+    assert Counter(setting.unit.method for setting in study.settings) == {"head_only": 12, "lora": 12}
+    assert len(study.trials) == 24
+
+
+def test_tpe_is_refused_when_there_are_not_as_many_settings() -> None:
+    space = {"training.learning_rate": [1e-4, 1e-3, 1e-2]}
+    with pytest.raises(RequestError, match="no more than 3 different settings"):
+        run_to_the_end(near_a_hundredth, method="head_only", search=tpe(settings=5, startup=2, space=space))
+
+
+def test_rounds_are_refused_when_the_search_is_not_sequential() -> None:
+    assert "only a search by tpe has startup and at_once" in refusal(search={**tpe(), "by": "random"})
 
 
 def test_methods_try_the_same_values_of_a_field_they_share() -> None:
@@ -149,7 +229,7 @@ def test_whole_numbers_are_drawn_with_both_ends_when_both_ends_are_whole() -> No
     [
         ({"search": None}, "a study of kind search has the part `search`"),
         ({"kind": "confirm"}, "a study of kind search has the part `search`"),
-        ({"search": {"space": {}}}, "a random search needs the number of settings"),
+        ({"search": {"space": {}}}, "a search by random needs the number of settings"),
         ({"search": {"by": "grid", "settings": 4}}, "leave settings out"),
         ({"search": {"settings": 5, "space": {"learning_rate": [1e-3]}}}, "training.FIELD or protocol.FIELD"),
         ({"search": {"settings": 5, "space": {"training.learning_rat": [1e-3, 1e-2]}}}, "learning_rate"),
