@@ -8,7 +8,7 @@ FLOORS := .venv-floors
 # Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
 IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench-input bench-prefix check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench bench-input bench-prefix check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-docs: install  ## run the documentation's commands
 
 test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DATA)
 	$(BIN)/python -m pytest -m real
+
+bench: install  ## whole sweeps beside the reference protocol and a tuned plain loop
+	$(BIN)/python -m tests.performance.sweeps
 
 bench-input: install  ## images/s of the input path beside a torchvision DataLoader, on 2 cores
 	$(BIN)/python -m tests.performance.input_throughput

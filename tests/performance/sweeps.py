@@ -1,0 +1,254 @@
+"""Whole sweeps over one frozen backbone: the reference protocol, a tuned plain loop, and this suite, in turn.
+
+    make bench                                                    # digits on vit_nano
+    python -m tests.performance.sweeps --backbone vit_tiny --image-size 96 --rounds 3
+
+(a) `plain_trial.py`: fp32, PIL images in a DataLoader, one process a trial, one after the other.
+(b) `tuned_loop.py`: decoded images, batches on tensors, all trials in one process.
+(c) `adaptertune run` with its own Ray cluster, two slots of one core.
+
+Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Seconds in
+training and in evaluation are apart; for (c) they are the sum over trials divided by the slots. ViT-Ti/16 needs
+`ADAPTERTUNE_REAL_DATA`: its weights, and its CIFAR-10 images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tuning.ledger import Ledger
+
+REPOSITORY = Path(__file__).parents[2]
+NUM_CORES = 2
+BATCH_IMAGES = 64
+TRAINING = {"learning_rate": 1e-3, "weight_decay": 0.05, "gradient_clip_norm": 1.0, "warmup_epochs": 0}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the sweeps adapt: its name in the suite, timm's arguments, and its weights."""
+
+    name: str
+    shape: dict[str, Any]
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One sweep: ranks or seeds, and the blocks that are adapted."""
+
+    name: str
+    ranks: tuple[int, ...]
+    num_seeds: int
+    last_blocks: int
+    epochs: int
+    flip: bool
+
+    def trials(self, depth: int) -> list[dict[str, Any]]:
+        adapted = list(range(depth - self.last_blocks, depth))
+        return [
+            {"rank": rank, "adapted": adapted, "seed": seed} for seed in range(self.num_seeds) for rank in self.ranks
+        ]
+
+    def method(self) -> Any:
+        if not self.last_blocks:
+            return "head_only"
+        return {"name": "adaptertune", "rank": list(self.ranks), "placement": f"last:{self.last_blocks}"}
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What an arm took: the whole command, and its parts in training and evaluation."""
+
+    whole: float
+    train: float
+    evaluation: float
+    top1: float
+
+
+def workloads(depth: int, epochs: int) -> list[Workload]:
+    ranks = (8, 16, 32, 64)
+    return [
+        Workload("4 ranks, every block", ranks, 1, depth, epochs, True),
+        Workload("4 ranks, last third", ranks, 1, depth // 3, epochs, True),
+        Workload("4 ranks, last third, no augmentation", ranks, 1, depth // 3, epochs, False),
+        Workload("head only x 12, no augmentation", (1,), 12, 0, 5 * epochs, False),
+    ]
+
+
+def backbone_of(options: argparse.Namespace) -> Backbone:
+    if options.backbone == "vit_nano":
+        weights = REPOSITORY / "benchmark/backbones/weights/vit_nano.safetensors"
+        shape = {"patch_size": 6, "embed_dim": 64, "depth": 6, "num_heads": 4, "mlp_ratio": 2.0, "img_size": 18}
+        return Backbone("vit_nano", shape, weights)
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3, "img_size": options.image_size}
+    return Backbone(name, shape, real_data() / f"{name}.safetensors")
+
+
+def real_data() -> Path:
+    folder = os.environ.get("ADAPTERTUNE_REAL_DATA")
+    if not folder:
+        sys.exit("vit_tiny needs ADAPTERTUNE_REAL_DATA, the folder with its weights and images")
+    return Path(folder)
+
+
+def write_images(folder: Path, backbone: Backbone, num_train: int, num_validation: int) -> int:
+    """Write train/, val/ and a small test/ of real images, one folder a class; return the number of classes."""
+    if backbone.name == "vit_nano":
+        digits = load_digits()
+        pixels = (digits.images * 255 / 16).astype(np.uint8)
+        sources = [(str(label), Image.fromarray(image)) for label, image in zip(digits.target, pixels, strict=True)]
+    else:
+        with tarfile.open(real_data() / "cifar10_500_100.tar") as archive:
+            members = [member for member in archive if member.isfile() and "train/" in member.name]
+            sources = [(Path(m.name).parent.name, Image.open(archive.extractfile(m)).copy()) for m in members]  # type: ignore[arg-type]
+    order = np.random.default_rng(0).permutation(len(sources))
+    ends = [("train", num_train), ("val", num_train + num_validation), ("test", num_train + num_validation + 64)]
+    for number, row in enumerate(order[: ends[-1][1]]):
+        split = next(name for name, end in ends if number < end)
+        label, image = sources[row]
+        path = folder / split / label / f"{row:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return len({label for label, _ in sources})
+
+
+def run_plain(program: str, work: Path, *arguments: str) -> tuple[float, dict[str, float]]:
+    started = time.perf_counter()
+    command = [sys.executable, "-m", f"tests.performance.{program}", str(work), *arguments]
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    return time.perf_counter() - started, json.loads(finished.stdout)
+
+
+def reference(work: Path) -> Seconds:
+    trials = json.loads(work.read_text(encoding="utf-8"))["trials"]
+    runs = [run_plain("plain_trial", work, str(index)) for index in range(len(trials))]
+    parts = {key: sum(run[key] for _, run in runs) for key in ("train", "evaluation", "top1")}
+    return Seconds(sum(whole for whole, _ in runs), parts["train"], parts["evaluation"], parts["top1"] / len(runs))
+
+
+def tuned(work: Path) -> Seconds:
+    whole, run = run_plain("tuned_loop", work)
+    return Seconds(whole, run["train"], run["evaluation"], run["top1"])
+
+
+def suite(study: Path) -> Seconds:
+    output = study.parent / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json"]
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    whole = time.perf_counter() - started
+    ledger = Ledger(output)
+    results = [ledger.result(trial_id) for trial_id in json.loads(finished.stdout)["statuses"]]
+    ledger.close()
+    costs = [result.cost for result in results if result and result.cost]
+    top1 = [result.validation.top1 for result in results if result and result.validation]
+    train, evaluation = (sum(getattr(cost, f"{part}_seconds") for cost in costs) for part in ("train", "evaluation"))
+    return Seconds(whole, train / NUM_CORES, evaluation / NUM_CORES, sum(top1) / len(top1))
+
+
+def prepare(
+    folder: Path, workload: Workload, backbone: Backbone, num_classes: int, precision: str
+) -> tuple[Path, Path]:
+    """Write what the plain arms and the suite are to run."""
+    work = {
+        "shape": backbone.shape,
+        "weights": str(backbone.weights),
+        "images": str(folder / "images"),
+        "num_classes": num_classes,
+        "trials": workload.trials(backbone.shape["depth"]),
+        "epochs": workload.epochs,
+        "flip": workload.flip,
+        "batch_images": BATCH_IMAGES,
+        "precision": precision,
+        "num_threads": NUM_CORES,
+    }
+    study = {
+        "name": "sweep",
+        "backbone": {
+            "name": backbone.name,
+            "image_size": backbone.shape["img_size"],
+            **({} if backbone.name == "vit_nano" else {"weights": str(backbone.weights)}),
+        },
+        "dataset": f"image_folder:{folder / 'images'}",
+        "method": workload.method(),
+        "seed": list(range(workload.num_seeds)),
+        "protocol": {"name": "fair", "augmentation": "flip" if workload.flip else "none"},
+        "training": {
+            **TRAINING,
+            "epochs": workload.epochs,
+            "global_batch_images": BATCH_IMAGES,
+            "precision": precision,
+        },
+    }
+    paths = folder / "work.json", folder / "sweep.yaml"
+    paths[0].write_text(json.dumps(work), encoding="utf-8")
+    paths[1].write_text(yaml.safe_dump(study), encoding="utf-8")
+    return paths
+
+
+def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: int) -> None:
+    for index, arm in enumerate(("(a) reference", "(b) tuned loop", "(c) suite")):
+        runs = [one[index] for one in rounds]
+        whole, train, evaluation, top1 = (
+            statistics.median(getattr(run, part) for run in runs) for part in ("whole", "train", "evaluation", "top1")
+        )
+        rest = whole - train - evaluation
+        ratios = sorted(one[index].whole / one[2].whole for one in rounds)
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+        steady = statistics.median(one[index].train / one[2].train for one in rounds)
+        sys.stdout.write(
+            f"| {name} | {arm} | {whole:.1f} | {rest:.1f} | {train:.1f} | {evaluation:.1f} | {num_images / train:.0f} "
+            f"| {spread} | {steady:.2f} | {100 * top1:.1f} |\n"
+        )
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=["vit_nano", "vit_tiny"], default="vit_nano")
+    parser.add_argument("--image-size", type=int, default=96, help="of vit_tiny (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="of each trial; head only: five times as many")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of (b) and (c)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often all three run (default: %(default)s)")
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    options = parser.parse_args()
+    backbone = backbone_of(options)
+    num_train, num_validation = 1024, 256
+    sys.stdout.write(
+        "| sweep | arm | whole, s | of it start, s | training, s | evaluation, s | training images/s "
+        "| whole: times (c) | training: times (c) | validation, % |\n|---|---|" + "---:|" * 8 + "\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="sweeps-") as temporary:
+        folder = Path(temporary)
+        num_classes = write_images(folder / "images", backbone, num_train, num_validation)
+        for workload in workloads(backbone.shape["depth"], options.epochs):
+            if options.only in workload.name:
+                work, study = prepare(folder, workload, backbone, num_classes, options.precision)
+                rounds = [(reference(work), tuned(work), suite(study)) for _ in range(options.rounds)]
+                num_trials = len(workload.trials(backbone.shape["depth"]))
+                show(workload.name, rounds, num_trials * workload.epochs * num_train)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
