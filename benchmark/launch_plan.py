@@ -25,6 +25,9 @@ class LaunchPlan(Frozen):
     prefix_cache_bytes: int = Field(
         default=DEFAULT_PREFIX_CACHE_BYTES, ge=0, description="of frozen outputs that a rank may keep; 0: none"
     )
+    cast_frozen_weights: bool = Field(
+        default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
+    )
 
     @property
     def global_batch_images(self) -> int:
@@ -40,6 +43,7 @@ def plan_launch(
     device: Literal["cpu", "cuda"] = "cpu",
     threads_per_worker: int = 1,
     prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES,
+    cast_frozen_weights: bool = True,
 ) -> LaunchPlan:
     """Share a global batch among workers and accumulation steps.
 
@@ -62,4 +66,5 @@ def plan_launch(
         device=device,
         threads_per_worker=threads_per_worker,
         prefix_cache_bytes=prefix_cache_bytes,
+        cast_frozen_weights=cast_frozen_weights,
     )

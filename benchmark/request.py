@@ -109,6 +109,7 @@ class LaunchRequest(Frozen):
     device: Literal["cpu", "cuda"] = "cpu"
     threads_per_worker: int = Field(default=1, ge=1)
     prefix_cache_bytes: int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, ge=0)
+    cast_frozen_weights: bool = True
 
 
 def read_trial(path: Path) -> tuple[TrialSpec, LaunchPlan]:

@@ -280,6 +280,7 @@ def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
         device="cuda" if resources.gpus_per_worker else "cpu",
         threads_per_worker=resources.cpus_per_worker,
         prefix_cache_bytes=resources.prefix_cache_bytes,
+        cast_frozen_weights=resources.cast_frozen_weights,
     )
 
 

@@ -35,6 +35,9 @@ class ResourcesSpec(Frozen):
         ge=0,
         description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
     )
+    cast_frozen_weights: bool = Field(
+        default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
+    )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"
     )

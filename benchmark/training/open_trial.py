@@ -26,6 +26,7 @@ from benchmark.training.checkpoint import TrialState, restore, snapshot, weights
 from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
+from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.images import (
     Presentation,
     SplitImages,
@@ -88,11 +89,12 @@ class OpenTrial:
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
         self._start_from_images()
         self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
+        self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
+        self._cast_frozen_weights()
         self._prefix_seconds = 0.0
         self._skip_frozen_prefix(train, validation)
         self._frozen_sha256_before = self._model.frozen_sha256()
         self._trainable = self._model.trainable()
-        self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
         self.state = self._resumed_state(resume_from)
         self.engine = TrainingEngine(self._model, spec.training, plan)
         restore_moments(self.engine.optimizer, list(self._trainable), self.state.moments)
@@ -188,6 +190,11 @@ class OpenTrial:
 
     def _images(self, split: Split) -> SplitImages:
         return open_images(self._dataset, split, presentation_of(self._spec))
+
+    def _cast_frozen_weights(self) -> None:
+        dtype = autocast_dtype_of(self._spec.training.precision)
+        if dtype is not None and self._plan.cast_frozen_weights:
+            cast_frozen_weights(self._model, dtype)
 
     def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
         """Let images start behind the model's frozen part where that is kept, and training images not augmented."""

@@ -1,0 +1,130 @@
+"""Guards the speed-ups on frozen parts: they change the time and the memory, never an output or a gradient.
+
+Every method is tried because it exists, as in `test_methods.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from benchmark.certificate import small_subject
+from benchmark.launch_plan import plan_launch
+from benchmark.methods.contract import find_method, method_names
+from benchmark.request import resolve_trial
+from benchmark.standalone import run_trial
+from benchmark.training.frozen_weights import cast_frozen_weights
+from benchmark.training.model import AdaptedClassifier, adapt
+
+WIDTH, DEPTH = 64, 2
+
+
+CASES = [
+    pytest.param(name, dict(options), id=f"{name}-{index}")
+    for name in method_names()
+    for index, options in enumerate(find_method(name).certified)
+    if not find_method(name).fits_head
+]
+
+
+def adapted(name: str, depth: int = DEPTH, **values: Any) -> AdaptedClassifier:
+    method = find_method(name)
+    options = method.Options.model_validate(values)
+    return adapt(small_subject(WIDTH, depth).build(), method, options, seed=0, num_classes=5)
+
+
+def images(number: int = 8) -> Tensor:
+    return torch.randn(number, 3, 18, 18, generator=torch.Generator().manual_seed(0))
+
+
+def outputs_and_gradients(model: AdaptedClassifier) -> dict[str, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images())
+        loss = functional.cross_entropy(logits.float(), torch.arange(8) % 5)
+    trained = {name: tensor for name, tensor in model.trainable().items() if tensor.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    found = {name: gradient for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
+    return {"logits": logits.detach(), **found}
+
+
+def jittered(model: AdaptedClassifier) -> AdaptedClassifier:
+    """Move what trains away from its start, where half of the gradients are zero."""
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+    return model
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_outputs_and_gradients_are_equal_to_the_bit_when_frozen_weights_are_cast(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = jittered(adapted(name, **options)).eval()
+    expected = outputs_and_gradients(model)
+    cast_frozen_weights(model, torch.bfloat16)
+    found = outputs_and_gradients(model)
+    assert found.keys() == expected.keys()
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+
+
+def test_only_layers_that_autocast_reads_are_cast() -> None:
+    frozen, lora = adapted("head_only"), adapted("lora", rank=2)
+    assert len(cast_frozen_weights(frozen, torch.bfloat16)) == 1 + 4 * DEPTH
+    cast = cast_frozen_weights(lora, torch.bfloat16)
+    assert "patch_embed.proj" in cast and not any("qkv" in name for name in cast)
+    assert {parameter.dtype for parameter in lora.trainable().values()} == {torch.float32}
+    assert frozen.backbone.get_parameter("norm.weight").dtype is torch.float32
+    assert frozen.head.weight.dtype is torch.float32
+
+
+def test_nothing_is_cast_where_a_method_rewrites_the_weights() -> None:
+    assert cast_frozen_weights(adapted("ssf"), torch.bfloat16) != []
+    rewritten = adapted("peft", r=2, init_lora_weights="pissa")
+    assert cast_frozen_weights(rewritten, torch.bfloat16) == []
+
+
+def saved_bytes(model: nn.Module) -> int:
+    """Return the bytes of activations that a forward pass keeps for the backward pass; parameters do not count."""
+    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    held = []  # so that no freed memory is used, and counted, twice
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: held.append(tensor) or keep(tensor), lambda one: one):
+        model(images())
+    return sum(kept.values())
+
+
+def test_nothing_is_saved_for_backward_in_front_of_the_first_adapter() -> None:
+    at_the_end, everywhere = (adapted("adaptertune", rank=4, placement=where) for where in ("last:1", "all"))
+    head_alone = adapted("head_only")
+    # The head's input alone: the class token's place in the last tokens, [8, 10, WIDTH] in fp32.
+    assert saved_bytes(head_alone) == 8 * 10 * WIDTH * 4
+    deeper = adapted("adaptertune", depth=4, rank=4, placement="last:1")
+    assert saved_bytes(deeper) == saved_bytes(at_the_end) < saved_bytes(everywhere) / 2
+
+
+def test_frozen_tensors_get_no_gradient() -> None:
+    model = jittered(adapted("adaptertune", rank=4))
+    functional.cross_entropy(model(images()), torch.arange(8) % 5).backward()
+    assert [name for name, tensor in model.frozen.items() if tensor.grad is not None] == []
+
+
+def test_result_of_a_trial_is_equal_to_the_bit_when_the_switch_is_off() -> None:
+    request = {"backbone": "vit_nano", "dataset": "digits", "method": {"name": "adaptertune", "rank": 4}, "seed": 1}
+    training = {"epochs": 1, "warmup_epochs": 0, "global_batch_images": 256, "precision": "bf16"}
+    spec = resolve_trial({**request, "training": training})
+    on, off = (run_trial(spec, plan_launch(256, cast_frozen_weights=switch)) for switch in (True, False))
+    assert on.predictions == off.predictions
+    assert on.checkpoint == off.checkpoint
+    assert on.result.first_step_losses == off.result.first_step_losses
