@@ -52,7 +52,7 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
     size = spec.backbone.image_size_pixels
     pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
     flops = flops_per_image(model, spec)
-    activation_bytes = _saved_bytes(model, pixels, labels) * plan.micro_batch_images
+    activation_bytes = saved_bytes(model, pixels, labels) * plan.micro_batch_images
     num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
     num_total = sum(parameter.numel() for parameter in model.parameters())
     trained = count_steps_per_epoch(info.num_images["train"], plan.global_batch_images) * plan.global_batch_images
@@ -91,7 +91,7 @@ def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> fl
     return num_products * 2 * size**3 / elapsed
 
 
-def _saved_bytes(model: AdaptedClassifier, pixels: Tensor, labels: Tensor) -> int:
+def saved_bytes(model: AdaptedClassifier, pixels: Tensor, labels: Tensor) -> int:
     """Return the bytes that autograd keeps for the backward pass, parameters and repeated storages left out."""
     kept = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     num_bytes = 0

@@ -57,37 +57,19 @@ _COUNTED: dict[str, ImageFlops] = {}
 
 
 def flops_per_image(model: AdaptedClassifier, spec: TrialSpec) -> ImageFlops:
-    """Return the operations of one image, counted once a process for all seeds of a condition."""
-    if spec.condition_id not in _COUNTED:
-        size = spec.backbone.image_size_pixels
-        forward = forward_flops_per_image(model, size)
-        fits_head = find_method(spec.method.name).fits_head
-        _COUNTED[spec.condition_id] = ImageFlops(
-            forward, forward if fits_head else training_flops_per_image(model, size)
-        )
-    return _COUNTED[spec.condition_id]
+    """Return the operations of one image, counted once a process for all seeds of a condition.
 
-
-@torch.no_grad()
-def forward_flops_per_image(model: AdaptedClassifier, image_size_pixels: int) -> int:
-    """Return the operations of one image's forward pass."""
-    with OperationCounter() as counter:
-        model(_pixels(model, image_size_pixels))
-    return counter.flops
-
-
-def training_flops_per_image(model: AdaptedClassifier, image_size_pixels: int) -> int:
-    """Return the operations of one image's forward and backward pass, which leaves no gradients behind.
-
-    The backward pass stops at the first trained tensor, so frozen blocks before it have none.
+    The backward pass stops at the first trained tensor, so frozen blocks before it have none. No gradient stays behind.
     """
-    pixels = _pixels(model, image_size_pixels)
-    labels = torch.zeros(1, dtype=torch.int64, device=pixels.device)
-    with OperationCounter() as counter:
-        functional.cross_entropy(model(pixels), labels).backward()
-    model.zero_grad(set_to_none=True)
-    return counter.flops
-
-
-def _pixels(model: AdaptedClassifier, size: int) -> torch.Tensor:
-    return torch.zeros(1, 3, size, size, device=model.head.weight.device)
+    if spec.condition_id not in _COUNTED:
+        device, size = model.head.weight.device, spec.backbone.image_size_pixels
+        pixels, label = torch.zeros(1, 3, size, size, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+        fits_head = find_method(spec.method.name).fits_head
+        with OperationCounter() as counter:
+            logits = model(pixels)
+            forward = counter.flops
+            if not fits_head:
+                functional.cross_entropy(logits, label).backward()
+        model.zero_grad(set_to_none=True)
+        _COUNTED[spec.condition_id] = ImageFlops(forward, counter.flops)
+    return _COUNTED[spec.condition_id]
