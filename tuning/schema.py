@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.backbones.contract import backbone_names
+from benchmark.backbones.contract import PAPER_BACKBONES, backbone_names
 from benchmark.datasets.contract import dataset_names
 from benchmark.methods.contract import find_method, method_names
 from benchmark.spec import TrainingSpec
@@ -26,7 +26,8 @@ def study_json_schema() -> dict[str, Any]:
     schema = StudySpec.model_json_schema()
     properties, definitions = schema["properties"], schema["$defs"]
     training = _fields(TrainingSpec, definitions)
-    names = {"backbone": backbone_names(), "dataset": dataset_names()}
+    # The bare names are allowed under the protocol `paper` alone; which protocol it is, no editor need know.
+    names = {"backbone": (*backbone_names(), *PAPER_BACKBONES), "dataset": dataset_names()}
     for key, valid_names in names.items():
         item = {"anyOf": [{"enum": list(valid_names)}, properties[key]["items"]]}
         properties[key] = _one_or_several(properties[key], item)
