@@ -148,8 +148,9 @@ class PrefixCache:
         model: AdaptedClassifier, depth: Depth, images: SplitImages, rows: Int[Tensor, " batch"], evaluator: Evaluator
     ) -> Tensor:
         dtype, device = evaluator.autocast_dtype, evaluator.device
+        pixels = images.batch(rows, device)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return model.prefix(images.batch(rows, device), depth)
+            return model.prefix(pixels, depth)
 
     def _make_room(self, num_bytes: int) -> None:
         while self._outputs and sum(output.nbytes for output in self._outputs.values()) > num_bytes:

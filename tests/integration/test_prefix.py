@@ -11,6 +11,7 @@ from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.standalone import run_trial
+from benchmark.training.images import _kept_images
 from benchmark.training.model import AdaptedClassifier, Depth, assemble
 from benchmark.training.prefix import CACHE, frozen_depth
 
@@ -64,6 +65,19 @@ def test_result_is_equal_to_the_bit_when_the_prefix_is_kept(
     kept, plain = run(request, DEFAULT_PREFIX_CACHE_BYTES), run(request, 0)
     assert without_times(kept) == without_times(plain)
     assert kept.checkpoint == plain.checkpoint
+    assert kept.predictions == plain.predictions
+
+
+def test_result_is_equal_to_the_bit_when_images_are_resampled_on_demand_and_the_model_computes_in_bf16(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.training.images.LARGEST_PREPARED_BYTES", 0)
+    _kept_images.cache_clear()
+    training = {**tiny_request["training"], "precision": "bf16"}
+    request = {**tiny_request, "method": adapter(placement="last:1"), "training": training}
+    kept, plain = run(request, DEFAULT_PREFIX_CACHE_BYTES), run(request, 0)
+    _kept_images.cache_clear()
+    assert without_times(kept) == without_times(plain)
     assert kept.predictions == plain.predictions
 
 

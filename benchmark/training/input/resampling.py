@@ -52,6 +52,19 @@ def resample(
     """
     if output is None:
         output = torch.empty(len(crops), 3, size_pixels, size_pixels, device=crops.device)
+    with torch.autocast(crops.device.type, enabled=False):  # inputs are fp32, whatever the model computes in
+        _resample_into(output, crops, windows, interpolation, mean, std)
+    return output
+
+
+def _resample_into(
+    output: Float[Tensor, "batch 3 size size"],
+    crops: UInt8[Tensor, "batch height width 3"],
+    windows: Windows,
+    interpolation: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
     is_large = max(crops.shape[1:3]) > _LONGEST_TABULATED_PIXELS
     at_once = len(crops) if crops.device.type != "cpu" else 1 if is_large else _NUM_IMAGES_IN_CPU_CACHE
     lowest = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
@@ -65,7 +78,6 @@ def resample(
         # Weights sum to 1, so normalising the few source pixels is normalising the many of the output.
         pixels = ((crops[images, :height, :width].float() - offset) / (scale * 255.0)).permute(0, 3, 1, 2).contiguous()
         _two_passes(pixels, shown, interpolation, (lowest, highest), output[images])
-    return output
 
 
 def _longest(windows: Windows) -> tuple[int, int]:

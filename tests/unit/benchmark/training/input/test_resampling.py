@@ -78,6 +78,14 @@ def test_pixels_span_the_range_exactly_when_bicubic_overshoots() -> None:
     assert (batch.min(), batch.max()) == (0.0, 1.0)
 
 
+def test_batch_is_the_same_when_it_is_made_under_autocast() -> None:
+    images, rows = _images("bicubic", 48), torch.arange(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = images.batch(rows, CPU)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, images.batch(rows, CPU))
+
+
 def test_batch_is_the_same_when_images_are_prepared_or_made_on_demand() -> None:
     how = Presentation(20, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     stored = open_stored(SyntheticItems([(8, 8)] * 4), "square", 256)
