@@ -28,6 +28,9 @@ class LaunchPlan(Frozen):
     cast_frozen_weights: bool = Field(
         default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
     )
+    pack_bytes: int | None = Field(
+        default=None, ge=0, description="that trials trained in one pass may take; none: 4 GiB, or 70 % of a GPU"
+    )
 
     @property
     def global_batch_images(self) -> int:
@@ -44,6 +47,7 @@ def plan_launch(
     threads_per_worker: int = 1,
     prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES,
     cast_frozen_weights: bool = True,
+    pack_bytes: int | None = None,
 ) -> LaunchPlan:
     """Share a global batch among workers and accumulation steps.
 
@@ -67,4 +71,5 @@ def plan_launch(
         threads_per_worker=threads_per_worker,
         prefix_cache_bytes=prefix_cache_bytes,
         cast_frozen_weights=cast_frozen_weights,
+        pack_bytes=pack_bytes,
     )

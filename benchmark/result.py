@@ -63,11 +63,17 @@ class Cost(_Record):
     num_trainable_parameters: int = Field(description="adapters and head")
     num_adapter_parameters: int = Field(description="trainable without the head")
     num_total_parameters: int
-    train_seconds: float = Field(description="in training steps, all epochs, this trial's ranks in parallel")
+    train_seconds: float = Field(
+        description="in training steps, all epochs, this trial's ranks in parallel; in a pack its share of the pack's"
+    )
     evaluation_seconds: float = Field(description="in evaluation steps")
-    wall_seconds: float = Field(description="from the start of the trial to its result, worker start included")
+    wall_seconds: float = Field(
+        description="from the start of the trial to its result, worker start included; in a pack its share"
+    )
     train_images_per_second: float | None
-    peak_memory_bytes: int | None = Field(description="largest resident (CPU) or allocated (GPU) size of a rank")
+    peak_memory_bytes: int | None = Field(
+        description="largest resident (CPU) or allocated (GPU) size of a rank; none in a pack"
+    )
     checkpoint_bytes: int
     forward_flops_per_image: int | None = Field(default=None, description="a multiply-add is two")
     training_flops_per_image: int | None = Field(default=None, description="forward and backward pass")
@@ -96,6 +102,7 @@ class Provenance(_Record):
     host: str
     user: str | None = Field(default=None, description="who ran it, by the name on that machine; none if it has none")
     launch_plan: dict[str, Any] = Field(description="workers, micro-batch, accumulation, ZeRO stage")
+    pack_size: int = Field(default=1, description="trials that trained in one pass with this one, itself included")
     started_at: str = Field(description="ISO 8601, UTC")
     finished_at: str = Field(description="ISO 8601, UTC")
 

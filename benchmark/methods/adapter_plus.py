@@ -40,6 +40,10 @@ class AdapterPlus(Method):
     certified = ({"rank": 4}, {"rank": 4, "init": "lora", "scale": "learned"})
     not_mergeable = NONLINEAR
 
+    def packs(self, options: AdapterPlusOptions) -> bool:
+        """Return true: the adapters sit around or inside blocks."""
+        return True
+
     def is_identity_at_start(self, options: AdapterPlusOptions) -> bool:
         """Return whether the up-projections start at zero."""
         return options.starts_at_identity

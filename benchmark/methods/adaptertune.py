@@ -38,6 +38,10 @@ class AdapterTune(Method):
     )
     not_mergeable = NONLINEAR
 
+    def packs(self, options: SitedBottleneckOptions) -> bool:
+        """Return true: all sites are around or inside blocks."""
+        return True
+
     def is_identity_at_start(self, options: SitedBottleneckOptions) -> bool:
         """Return whether the up-projection starts at zero."""
         return options.starts_at_identity

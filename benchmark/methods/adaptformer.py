@@ -41,6 +41,10 @@ class AdaptFormer(Method):
     certified = ({"rank": 4}, {"rank": 4, "layer_norm": "in", "scale": "learned"})
     not_mergeable = NONLINEAR
 
+    def packs(self, options: AdaptFormerOptions) -> bool:
+        """Return true: the adapters sit inside blocks."""
+        return True
+
     def is_identity_at_start(self, options: AdaptFormerOptions) -> bool:
         """Return whether the up-projections start at zero."""
         return options.starts_at_identity

@@ -123,6 +123,10 @@ class Method(ABC):
         """Whether attaching changes pretrained tensors that then stay frozen, such as taking singular vectors out."""
         return False
 
+    def packs(self, options: Any) -> bool:
+        """Whether trials can share the frozen blocks' passes: nothing but adapters around or inside blocks trains."""
+        return False
+
     def merge(self, backbone: VisionTransformer, options: Any) -> None:
         """Write the trained adaptation into the backbone's own weights, leaving a plain timm model.
 

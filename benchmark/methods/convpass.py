@@ -39,6 +39,10 @@ class Convpass(Method):
     certified = ({"rank": 4}, {"rank": 4, "scale": 0.1, "placement": "last:2"})
     not_mergeable = NONLINEAR
 
+    def packs(self, options: ConvpassOptions) -> bool:
+        """Return true: the bypasses sit inside blocks."""
+        return True
+
     def is_identity_at_start(self, options: ConvpassOptions) -> bool:
         """Return true: the up-projection and its bias start at zero."""
         return True

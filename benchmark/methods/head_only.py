@@ -19,6 +19,10 @@ class HeadOnly(Method):
     source = "linear probing; the baseline of AdapterTune, arXiv 2603.14706"
     not_mergeable = ""
 
+    def packs(self, options: Any) -> bool:
+        """Return true: nothing in the backbone trains."""
+        return True
+
     def is_identity_at_start(self, options: Any) -> bool:
         """Return true: nothing is attached."""
         return True

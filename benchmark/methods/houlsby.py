@@ -40,6 +40,10 @@ class Houlsby(Method):
     certified = ({"rank": 4}, {"rank": 4, "init": "zero", "train_layer_norms": False, "placement": "first:2"})
     not_mergeable = NONLINEAR
 
+    def packs(self, options: HoulsbyOptions) -> bool:
+        """Return whether the LayerNorms stay frozen: the adapters sit inside blocks."""
+        return not options.train_layer_norms
+
     def is_identity_at_start(self, options: HoulsbyOptions) -> bool:
         """Return whether the up-projections start at zero."""
         return options.starts_at_identity

@@ -40,6 +40,10 @@ class Pfeiffer(Method):
     certified = ({"rank": 4}, {"rank": 4, "layer_norm": "in", "placement": "every:2"})
     not_mergeable = NONLINEAR
 
+    def packs(self, options: PfeifferOptions) -> bool:
+        """Return true: the adapters sit inside blocks."""
+        return True
+
     def is_identity_at_start(self, options: PfeifferOptions) -> bool:
         """Return whether the up-projections start at zero."""
         return options.starts_at_identity

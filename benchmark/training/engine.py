@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.launch_plan import LaunchPlan
-from benchmark.methods.parts.masks import MaskSource
-from benchmark.spec import TrainingSpec
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
@@ -38,39 +37,53 @@ def release_process_group() -> None:
         setattr(groups, name, {} if isinstance(getattr(groups, name), dict) else None)
 
 
-class TrainingEngine:
-    """A DeepSpeed engine around the trainable parameters of a model, with AdamW.
-
-    The optimiser is torch's, since one named in the configuration would make DeepSpeed compile its own.
+@dataclass(frozen=True)
+class ParameterGroup:
+    """What one trial trains.
 
     Attributes:
-        optimizer: AdamW over the trainable parameters.
-        masks: The model's random masks.
+        parameters: Its trainable parameters.
+        weight_decay: AdamW's.
+        clip_norm: Its gradients' largest global norm; none leaves them as they are.
     """
 
-    def __init__(self, model: nn.Module, training: TrainingSpec, plan: LaunchPlan) -> None:
+    parameters: Sequence[nn.Parameter]
+    weight_decay: float
+    clip_norm: float | None
+
+
+class TrainingEngine:
+    """A DeepSpeed engine around the trainable parameters of a model, with AdamW; a group for each trial in the model.
+
+    The optimiser is torch's, since one named in the configuration would make DeepSpeed compile its own. Gradients are
+    clipped group by group, which DeepSpeed's own clipping, over all parameters, cannot do.
+
+    Attributes:
+        optimizer: AdamW, with one parameter group a trial.
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[ParameterGroup], precision: str, plan: LaunchPlan) -> None:
         """Wrap a model whose parameters are already marked.
 
         Args:
             model: On the plan's device; every rank holds the same values.
-            training: Optimisation settings; the learning rate is set at each step.
+            groups: What trains; learning rates are set at each step.
+            precision: `fp32` or `bf16`.
             plan: Workers, micro-batch, accumulation, ZeRO stage.
         """
-        self.masks = MaskSource(model)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._groups = groups
         self.optimizer = torch.optim.AdamW(
-            parameters,
-            lr=training.learning_rate,
+            [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups],
+            lr=0.0,
             betas=ADAM_BETAS,
             eps=ADAM_EPSILON,
-            weight_decay=training.weight_decay,
             fused=True,
         )
         self._deepspeed_engine, *_ = _import_deepspeed().initialize(
             model=model,
             optimizer=self.optimizer,
-            model_parameters=parameters,
-            config=deepspeed_config(training, plan),
+            model_parameters=[parameter for group in groups for parameter in group.parameters],
+            config=deepspeed_config(precision, plan),
             dist_init_required=False,
         )
 
@@ -78,15 +91,23 @@ class TrainingEngine:
         """Add a micro-batch's gradients: DeepSpeed divides by the accumulation and averages over the ranks."""
         self._deepspeed_engine.backward(loss)
 
-    def step(self, learning_rate: float) -> None:
-        """Close a micro-batch; on the last one of the global batch, clip and update with this learning rate."""
-        for group in self._deepspeed_engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+    def step(self, learning_rates: Sequence[float]) -> None:
+        """Close a micro-batch; on the last one of the global batch, clip and update.
+
+        Args:
+            learning_rates: One a group.
+        """
+        if self._deepspeed_engine.is_gradient_accumulation_boundary():
+            for group in self._groups:
+                if group.clip_norm is not None:
+                    torch.nn.utils.clip_grad_norm_(group.parameters, group.clip_norm)
+        for options, learning_rate in zip(self._deepspeed_engine.optimizer.param_groups, learning_rates, strict=True):
+            options["lr"] = learning_rate
         self._deepspeed_engine.step()
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return the model's logits [batch, classes] for pixels [batch, 3, size, size]."""
-        logits: Tensor = self._deepspeed_engine(pixels)
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the model's logits [batch, classes], one a trial, for the inputs of each."""
+        logits: list[Tensor] = self._deepspeed_engine(inputs)
         return logits
 
     def close(self) -> None:
@@ -94,36 +115,36 @@ class TrainingEngine:
         self._deepspeed_engine.destroy()
 
 
-def deepspeed_config(training: TrainingSpec, plan: LaunchPlan) -> dict[str, Any]:
-    """Return DeepSpeed's configuration; clipping is always stated, since its default is 1.0."""
+def deepspeed_config(precision: str, plan: LaunchPlan) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; that it does not clip is stated, since its default is 1.0."""
     config: dict[str, Any] = {
         "train_batch_size": plan.global_batch_images,
         "train_micro_batch_size_per_gpu": plan.micro_batch_images,
         "gradient_accumulation_steps": plan.accumulation_steps,
-        "gradient_clipping": training.gradient_clip_norm or 0.0,
+        "gradient_clipping": 0.0,
         "zero_optimization": {"stage": plan.zero_stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31 - 1,
     }
-    if training.precision == "bf16":
+    if precision == "bf16":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return config
 
 
-def named_moments(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return AdamW's moments and step counts by parameter name; empty before the first step."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments: dict[str, Tensor] = {}
-    for name, parameter in zip(names, parameters, strict=True):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            moments[f"{key}/{name}"] = value.detach().clone()
-    return moments
+def named_moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return AdamW's moments and step counts of these parameters, by their names; empty before the first step."""
+    return {
+        f"{key}/{name}": value.detach().clone()
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
-def restore_moments(optimizer: torch.optim.Optimizer, names: Sequence[str], moments: dict[str, Tensor]) -> None:
+def restore_moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], moments: Mapping[str, Tensor]
+) -> None:
     """Put AdamW's moments and step counts back; the inverse of `named_moments`."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for name, parameter in zip(names, parameters, strict=True):
+    for name, parameter in parameters.items():
         keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments]
         optimizer.state[parameter] = {key: moments[f"{key}/{name}"].clone() for key in keys}
 

@@ -86,6 +86,11 @@ class SplitImages:
         """Classes [N]."""
         return self.stored.labels
 
+    @property
+    def source(self) -> int:
+        """A number that is equal where batches of the same rows, seed and epoch are equal."""
+        return id(self.stored)
+
     def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch 3 size size"]:
         """Return images as evaluation shows them, normalised, on the device."""
         if self._prepared is not None:

@@ -1,10 +1,11 @@
-"""One epoch of training steps."""
+"""One epoch of training steps, of one trial or of several in one pass. There is no other training loop."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from benchmark.errors import DivergedError, RequestError
 from benchmark.launch_plan import LaunchPlan
+from benchmark.methods.parts.masks import MaskSource
 from benchmark.spec import TrialSpec
 from benchmark.streams import generator
 from benchmark.training.engine import TrainingEngine
 from benchmark.training.schedule import learning_rate_at
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
 
 class TrainingImages(Protocol):
@@ -34,11 +36,39 @@ class TrainingImages(Protocol):
         """Classes [N]."""
         ...
 
+    @property
+    def source(self) -> int:
+        """A number that is equal where batches of the same rows, seed and epoch are equal."""
+        ...
+
     def training_batch(
         self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
     ) -> Tensor:
         """Return the inputs of a training step, on the device."""
         ...
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A trial as the loop sees it.
+
+    Attributes:
+        spec: What it is.
+        images: Its training images.
+        masks: Its model's random masks.
+        epoch: The one it trains now, 1-based.
+    """
+
+    spec: TrialSpec
+    images: TrainingImages
+    masks: MaskSource
+    epoch: int
+
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, 0-based from the trial's first."""
+        training = self.spec.training
+        num_warmup_steps = round(training.warmup_epochs * steps_per_epoch)
+        return learning_rate_at(step, training.learning_rate, num_warmup_steps, training.epochs * steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -48,12 +78,14 @@ class TrainedEpoch:
     Attributes:
         step_losses: Mean cross-entropy of each optimiser step's global batch, before its update.
         learning_rate: Of the last step.
-        seconds: In training steps on this rank.
+        seconds: In training steps on this rank; of trials that trained in one pass, each one's share.
+        divergence: Why the trial cannot go on; none where every loss is finite.
     """
 
     step_losses: list[float]
     learning_rate: float
     seconds: float
+    divergence: DivergedError | None = None
 
 
 def count_steps_per_epoch(num_images: int, global_batch_images: int) -> int:
@@ -82,59 +114,84 @@ def micro_batch_rows(
         yield list(batch[rank].split(plan.micro_batch_images))
 
 
-def train_epoch(
-    engine: TrainingEngine, images: TrainingImages, spec: TrialSpec, plan: LaunchPlan, epoch: int, rank: int
-) -> TrainedEpoch:
-    """Train one epoch.
+def train_epoch(engine: TrainingEngine, learners: Sequence[Learner], plan: LaunchPlan, rank: int) -> list[TrainedEpoch]:
+    """Train one epoch of each learner, side by side.
 
-    Raises:
-        DivergedError: A step's loss is not finite.
+    Args:
+        engine: With one parameter group a learner.
+        learners: Of equally many steps an epoch.
+        plan: Workers, micro-batch, accumulation, device.
+        rank: This process's.
     """
     started = time.perf_counter()
-    steps_per_epoch = count_steps_per_epoch(len(images), plan.global_batch_images)
-    num_warmup_steps = round(spec.training.warmup_epochs * steps_per_epoch)
-    losses = torch.zeros(steps_per_epoch, dtype=torch.float64, device=plan.device)
-    learning_rate = 0.0
-    for index, micro_batches in enumerate(micro_batch_rows(spec.seed, epoch, len(images), plan, rank)):
-        step = (epoch - 1) * steps_per_epoch + index
-        learning_rate = learning_rate_at(
-            step, spec.training.learning_rate, num_warmup_steps, spec.training.epochs * steps_per_epoch
-        )
-        for rows in micro_batches:
-            with engine.masks.drawn(spec.seed, step, rows.to(plan.device)):
-                loss = _micro_step(engine, images, rows, spec, plan, epoch, learning_rate)
-            losses[index] += loss.double() / plan.accumulation_steps
+    (steps_per_epoch,) = {count_steps_per_epoch(len(one.images), plan.global_batch_images) for one in learners}
+    losses = torch.zeros(len(learners), steps_per_epoch, dtype=torch.float64, device=plan.device)
+    rates: list[float] = []
+    orders = [micro_batch_rows(one.spec.seed, one.epoch, len(one.images), plan, rank) for one in learners]
+    for index, micro_batches in enumerate(zip(*orders, strict=True)):
+        steps = [(one.epoch - 1) * steps_per_epoch + index for one in learners]
+        rates = [one.learning_rate_at(step, steps_per_epoch) for one, step in zip(learners, steps, strict=True)]
+        for rows in zip(*micro_batches, strict=True):
+            losses[:, index] += _micro_step(engine, learners, steps, rows, plan, rates) / plan.accumulation_steps
+    seconds = (time.perf_counter() - started) / len(learners)
     step_losses = _mean_over_ranks(losses, plan.num_workers)
-    _refuse_divergence(step_losses, (epoch - 1) * steps_per_epoch)
-    return TrainedEpoch(step_losses, learning_rate, time.perf_counter() - started)
+    return [
+        TrainedEpoch(own, rate, seconds, _divergence(own, (one.epoch - 1) * steps_per_epoch))
+        for one, own, rate in zip(learners, step_losses, rates, strict=True)
+    ]
 
 
 def _micro_step(
     engine: TrainingEngine,
-    images: TrainingImages,
-    rows: Int[Tensor, " batch"],
-    spec: TrialSpec,
+    learners: Sequence[Learner],
+    steps: Sequence[int],
+    rows: Sequence[Int[Tensor, " batch"]],
     plan: LaunchPlan,
-    epoch: int,
-    learning_rate: float,
-) -> Tensor:
-    inputs = images.training_batch(rows, spec.protocol.augmentation, spec.seed, epoch, plan.device)
-    loss = functional.cross_entropy(
-        engine(inputs).float(), images.labels[rows].to(plan.device), label_smoothing=spec.training.label_smoothing
-    )
-    engine.accumulate(loss)
-    engine.step(learning_rate)
-    return loss.detach()
+    rates: Sequence[float],
+) -> Float[Tensor, " learners"]:
+    """Run one micro-batch of each learner; their gradients meet nowhere, so the losses' sum gives each its own."""
+    with contextlib.ExitStack() as masks:
+        for one, step, own_rows in zip(learners, steps, rows, strict=True):
+            masks.enter_context(one.masks.drawn(one.spec.seed, step, own_rows.to(plan.device)))
+        logits = engine(_inputs(learners, rows, plan.device))
+        losses = torch.stack(
+            [
+                functional.cross_entropy(
+                    own_logits.float(),
+                    one.images.labels[own_rows].to(plan.device),
+                    label_smoothing=one.spec.training.label_smoothing,
+                )
+                for one, own_logits, own_rows in zip(learners, logits, rows, strict=True)
+            ]
+        )
+        engine.accumulate(losses.sum())
+        engine.step(rates)
+    return losses.detach().double()
 
 
-def _mean_over_ranks(losses: Tensor, num_workers: int) -> list[float]:
+def _inputs(learners: Sequence[Learner], rows: Sequence[Int[Tensor, " batch"]], device: str) -> list[Tensor]:
+    """Return each learner's inputs: one object for those that see the same images in the same way."""
+    made: dict[tuple[int, str, int, int], Tensor] = {}
+    inputs = []
+    for one, own_rows in zip(learners, rows, strict=True):
+        augmentation, seed = one.spec.protocol.augmentation, one.spec.seed
+        key = (one.images.source, augmentation, seed, one.epoch)
+        if key not in made:
+            made[key] = one.images.training_batch(own_rows, augmentation, seed, one.epoch, device)
+        inputs.append(made[key])
+    return inputs
+
+
+def _mean_over_ranks(losses: Float[Tensor, "learners steps"], num_workers: int) -> list[list[float]]:
     if num_workers > 1:
         distributed.all_reduce(losses)
         losses /= num_workers
-    return [float(loss) for loss in losses]
+    means: list[list[float]] = losses.tolist()
+    return means
 
 
-def _refuse_divergence(step_losses: list[float], first_step: int) -> None:
+def _divergence(step_losses: Sequence[float], first_step: int) -> DivergedError | None:
     for index, loss in enumerate(step_losses):
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss became {loss} at optimiser step {first_step + index + 1}")
+            return DivergedError(f"the loss became {loss} at optimiser step {first_step + index + 1}")
+    return None

@@ -18,13 +18,14 @@ from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.contract import LabelledFeatures, find_method
+from benchmark.methods.parts.masks import MaskSource
 from benchmark.provenance import git_state, host_name, package_versions, sources_sha256, user_name, utc_now
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec, as_canonical_json, hashed_fields
 from benchmark.streams import generator
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.energy import EnergyMeter
-from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
+from benchmark.training.engine import ParameterGroup
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
 from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.images import (
@@ -64,17 +65,22 @@ class OpenTrial:
 
     Attributes:
         rank: This process's rank in the trial.
+        spec: What the trial is.
+        model: Its model, without an engine.
         train: The training images.
-        engine: The DeepSpeed engine.
+        trainable: The parameters that train, by name.
+        masks: The model's random masks.
         state: What is resumed from, and what the result is made of.
+        pack_size: How many trials train in one pass with this one, itself included.
     """
 
     def __init__(self, spec: TrialSpec, plan: LaunchPlan, resume_from: bytes | None) -> None:
         """Load images and weights, attach the method, and take up a checkpoint where there is one."""
+        self._started_at, self._started = utc_now(), time.perf_counter()
         torch.set_num_threads(plan.threads_per_worker)
         forget_peak_memory(plan.device)
         self._energy = EnergyMeter(plan.device)
-        self._spec, self._plan = spec, plan
+        self.spec, self._plan = spec, plan
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self._device = torch.device(plan.device)
         self._evaluator = _evaluator(spec, plan, self.rank)
@@ -83,21 +89,21 @@ class OpenTrial:
         self.train: SplitImages | PrefixedImages = train
         self._validation: SplitImages | PrefixedImages = validation
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
-        self._model = assemble(spec, self._dataset.info.num_classes).to(self._device)
+        self.model = assemble(spec, self._dataset.info.num_classes).to(self._device)
         self._method = find_method(spec.method.name)
         self._options = self._method.Options.model_validate(spec.method.options)
         self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
         self._start_from_images()
         self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
-        self._flops = flops_per_image(self._model, spec) if self.rank == 0 else None
+        self._flops = flops_per_image(self.model, spec) if self.rank == 0 else None
         self._cast_frozen_weights()
         self._prefix_seconds = 0.0
         self._skip_frozen_prefix(train, validation)
-        self._frozen_sha256_before = self._model.frozen_sha256()
-        self._trainable = self._model.trainable()
+        self._frozen_sha256_before = self.model.frozen_sha256()
+        self.trainable = self.model.trainable()
+        self.masks = MaskSource(self.model)
         self.state = self._resumed_state(resume_from)
-        self.engine = TrainingEngine(self._model, spec.training, plan)
-        restore_moments(self.engine.optimizer, list(self._trainable), self.state.moments)
+        self.pack_size = 1
 
     @property
     def fits_head(self) -> bool:
@@ -107,57 +113,70 @@ class OpenTrial:
     @property
     def num_epochs(self) -> int:
         """Epochs that this trial runs."""
-        return 1 if self.fits_head else self._spec.training.epochs
+        return 1 if self.fits_head else self.spec.training.epochs
+
+    @property
+    def next_epoch(self) -> int | None:
+        """The epoch that comes next, 1-based; none after the last."""
+        epoch = self.state.num_finished_epochs + 1
+        return epoch if epoch <= self.num_epochs else None
+
+    @property
+    def parameter_group(self) -> ParameterGroup:
+        """What an engine trains of this trial."""
+        training = self.spec.training
+        return ParameterGroup(list(self.trainable.values()), training.weight_decay, training.gradient_clip_norm)
 
     def fit_head(self) -> TrainedEpoch:
         """Set the head in closed form from the features of all training images, without augmentation."""
         started = time.perf_counter()
         train, validation = (
-            LabelledFeatures(self._evaluator.outputs(_Features(self._model), images), images.labels)
+            LabelledFeatures(self._evaluator.outputs(_Features(self.model), images), images.labels)
             for images in (self.train, self._validation)
         )
-        self._method.fit_head(self._model.head, self._options, train, validation)
+        self._method.fit_head(self.model.head, self._options, train, validation)
         return TrainedEpoch([], 0.0, time.perf_counter() - started)
 
     def measure_start(self) -> EpochRecord:
         """Record epoch 0: the model before its first step."""
         return self._close(0, None)
 
-    def close_epoch(self, epoch: int, trained: TrainedEpoch) -> EpochRecord:
+    def close_epoch(self, trained: TrainedEpoch) -> EpochRecord:
         """Evaluate on validation, record the epoch, and keep the weights if they are the selected ones."""
+        epoch = self.state.num_finished_epochs + 1
         room = NUM_FIRST_STEPS - len(self.state.first_step_losses)
         self.state.first_step_losses.extend(trained.step_losses[: max(0, room)])
         return self._close(epoch, trained)
 
-    def checkpoint(self) -> bytes | None:
-        """Return the bytes to resume from, on rank 0."""
+    def checkpoint(self, moments: dict[str, Tensor]) -> bytes | None:
+        """Return the bytes to resume from, on rank 0.
+
+        Args:
+            moments: The optimiser's, by name.
+        """
         if self.rank != 0:
             return None
-        self.state.model = snapshot(self._trainable)
-        self.state.moments = named_moments(self.engine.optimizer, list(self._trainable))
+        self.state.model = snapshot(self.trainable)
+        self.state.moments = moments
         return self.state.to_bytes()
 
     def restore_selected(self) -> None:
         """Put the weights of the selected epoch back into the model."""
-        restore(self._trainable, self.state.selected)
+        restore(self.trainable, self.state.selected)
 
-    def finish(self, started_at: str, started: float) -> TrialOutcome:
+    def finish(self) -> TrialOutcome:
         """Open the test split, once, unless the trial leaves it closed, and return the outcome.
-
-        Args:
-            started_at: When the trial started, ISO 8601.
-            started: The same on the clock of `time.perf_counter`, in seconds.
 
         Raises:
             TrialError: The frozen tensors changed.
         """
         self._refuse_changed_backbone()
-        tested = self._read_test() if self._spec.reads_test else _Tested()
-        checkpoint = weights_to_bytes(snapshot(self._trainable), {"trial_id": self._spec.trial_id})
+        tested = self._read_test() if self.spec.reads_test else _Tested()
+        checkpoint = weights_to_bytes(snapshot(self.trainable), {"trial_id": self.spec.trial_id})
         result = TrialResult(
-            trial_id=self._spec.trial_id,
-            condition_id=self._spec.condition_id,
-            spec=self._spec.model_dump(),
+            trial_id=self.spec.trial_id,
+            condition_id=self.spec.condition_id,
+            spec=self.spec.model_dump(),
             status=TrialStatus.COMPLETED,
             epochs=self.state.records,
             first_step_losses=self.state.first_step_losses,
@@ -167,15 +186,15 @@ class OpenTrial:
             test_read_at=tested.read_at,
             confusion=tested.confusion,
             class_names=list(self._dataset.info.class_names),
-            cost=self._cost(time.perf_counter() - started, tested.seconds, len(checkpoint)),
-            provenance=self._provenance(started_at),
+            cost=self._cost(tested.seconds, len(checkpoint)),
+            provenance=self._provenance(),
         )
         return TrialOutcome(result, tested.predictions, checkpoint)
 
     def _read_test(self) -> _Tested:
         started = time.perf_counter()
         images, read_at = self._prefixed("test", self._images("test")), utc_now()
-        logits = self._evaluator.outputs(self._model, images)
+        logits = self._evaluator.outputs(self.model, images)
         return _Tested(
             scores=scores_of(logits, images.labels),
             read_at=read_at,
@@ -184,55 +203,51 @@ class OpenTrial:
             seconds=time.perf_counter() - started,
         )
 
-    def close(self) -> None:
-        """Free the engine."""
-        self.engine.close()
-
     def _images(self, split: Split) -> SplitImages:
-        return open_images(self._dataset, split, presentation_of(self._spec))
+        return open_images(self._dataset, split, presentation_of(self.spec))
 
     def _cast_frozen_weights(self) -> None:
-        dtype = autocast_dtype_of(self._spec.training.precision)
+        dtype = autocast_dtype_of(self.spec.training.precision)
         if dtype is not None and self._plan.cast_frozen_weights:
-            cast_frozen_weights(self._model, dtype)
+            cast_frozen_weights(self.model, dtype)
 
     def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
         """Let images start behind the model's frozen part where that is kept, and training images not augmented."""
-        depth = frozen_depth(self._model) if self._plan.prefix_cache_bytes else None
+        depth = frozen_depth(self.model) if self._plan.prefix_cache_bytes else None
         if depth is None:
             return
-        self._model.starts_at = depth
+        self.model.starts_at = depth
         started = time.perf_counter()
         self._validation = self._prefixed("validation", validation)
-        if self._spec.protocol.augmentation == "none":
+        if self.spec.protocol.augmentation == "none":
             self.train = self._prefixed("train", train)
         self._prefix_seconds = time.perf_counter() - started
 
     def _prefixed(self, split: Split, images: SplitImages) -> SplitImages | PrefixedImages:
-        depth = self._model.starts_at
+        depth = self.model.starts_at
         if depth is None:
             return images
         backbone, dataset, seed, presentation = self._pretrained_on()
-        precision, device = self._spec.training.precision, self._plan.device
+        precision, device = self.spec.training.precision, self._plan.device
         parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation), precision, device, split]
         alone = replace(self._evaluator, rank=0, world_size=1)
         budget = self._plan.prefix_cache_bytes
-        return CACHE.prefixed(self._model, depth, images, as_canonical_json(parts), alone, budget)
+        return CACHE.prefixed(self.model, depth, images, as_canonical_json(parts), alone, budget)
 
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
-        if self._spec.training.head_init == "lda":
+        if self.spec.training.head_init == "lda":
             weight, bias = lda_solution(*self._pretrained_on(), self._drift_evaluator)
             with torch.no_grad():
-                self._model.head.weight.copy_(weight)
-                self._model.head.bias.copy_(bias)
+                self.model.head.weight.copy_(weight)
+                self.model.head.bias.copy_(bias)
         if self._method.uses_images_at_start(self._options):
-            set_shared_start(self._model, self._start_key(), self._compute_start)
+            set_shared_start(self.model, self._start_key(), self._compute_start)
 
     def _compute_start(self) -> None:
         order = torch.randperm(len(self.train), generator=generator(0, "start-images"))[:NUM_START_IMAGES]
         batches = [self.train.batch(rows, self._device) for rows in order.split(NUM_START_IMAGES_PER_BATCH)]
-        backbone = cast("VisionTransformer", self._model.backbone)
+        backbone = cast("VisionTransformer", self.model.backbone)
         self._method.start_from_images(backbone, self._options, batches)
 
     def _start_key(self) -> str:
@@ -250,21 +265,21 @@ class OpenTrial:
 
     def _pretrained_on(self) -> tuple[BackboneSpec, DatasetSpec, int, Presentation]:
         """Return what decides the pretrained features: weights, split, the seed where one follows it, presentation."""
-        return self._spec.backbone, self._spec.dataset, deciding_seed(self._spec), presentation_of(self._spec)
+        return self.spec.backbone, self.spec.dataset, deciding_seed(self.spec), presentation_of(self.spec)
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
         if resume_from is None:
-            return TrialState(trial_id=self._spec.trial_id)
+            return TrialState(trial_id=self.spec.trial_id)
         state = TrialState.from_bytes(resume_from)
-        if state.trial_id != self._spec.trial_id:
-            raise TrialError(f"the checkpoint belongs to trial {state.trial_id}, not {self._spec.trial_id}")
-        restore(self._trainable, state.model)
+        if state.trial_id != self.spec.trial_id:
+            raise TrialError(f"the checkpoint belongs to trial {state.trial_id}, not {self.spec.trial_id}")
+        restore(self.trainable, state.model)
         return state
 
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
-        scores = scores_of(self._evaluator.outputs(self._model, self._validation), self._validation.labels)
-        features = self._drift_evaluator.outputs(_Features(self._model), self._validation, NUM_DRIFT_IMAGES)
+        scores = scores_of(self._evaluator.outputs(self.model, self._validation), self._validation.labels)
+        features = self._drift_evaluator.outputs(_Features(self.model), self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained and trained.step_losses else None,
@@ -285,45 +300,46 @@ class OpenTrial:
             return
         best = next((old for old in self.state.records if old.epoch == self.state.selected_epoch), None)
         is_better = best is None or (-scores.top1, scores.loss) < (-best.validation_top1, best.validation_loss)
-        if is_better or self._spec.protocol.selection == "last_epoch":
+        if is_better or self.spec.protocol.selection == "last_epoch":
             self.state.selected_epoch, self.state.selected_scores = record.epoch, scores
-            self.state.selected = snapshot(self._trainable)
+            self.state.selected = snapshot(self.trainable)
 
     def _refuse_changed_backbone(self) -> None:
-        if self._model.frozen_sha256() != self._frozen_sha256_before:
+        if self.model.frozen_sha256() != self._frozen_sha256_before:
             raise TrialError("the frozen backbone's bytes changed during training")
 
-    def _cost(self, wall_seconds: float, test_seconds: float, checkpoint_bytes: int) -> Cost:
+    def _cost(self, test_seconds: float, checkpoint_bytes: int) -> Cost:
+        energy_joules = self._energy.joules()
         train_seconds = sum(record.train_seconds for record in self.state.records)
         global_batch = self._plan.global_batch_images
         num_images_per_epoch = count_steps_per_epoch(len(self.train), global_batch) * global_batch
         num_trained_images = len(self.train) if self.fits_head else num_images_per_epoch * self.num_epochs
-        num_trainable = sum(parameter.numel() for parameter in self._trainable.values())
+        num_trainable = sum(parameter.numel() for parameter in self.trainable.values())
         return Cost(
             num_trainable_parameters=num_trainable,
-            num_adapter_parameters=num_trainable - sum(p.numel() for p in self._model.head.parameters()),
-            num_total_parameters=sum(parameter.numel() for parameter in self._model.parameters()),
+            num_adapter_parameters=num_trainable - sum(p.numel() for p in self.model.head.parameters()),
+            num_total_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             train_seconds=train_seconds,
             evaluation_seconds=sum(record.evaluation_seconds for record in self.state.records)
             + test_seconds
             + self._prefix_seconds,
-            wall_seconds=wall_seconds,
+            wall_seconds=(time.perf_counter() - self._started) / self.pack_size,
             train_images_per_second=num_trained_images / train_seconds if train_seconds else None,
-            peak_memory_bytes=peak_memory_bytes(self._plan.device),
+            peak_memory_bytes=peak_memory_bytes(self._plan.device) if self.pack_size == 1 else None,
             checkpoint_bytes=checkpoint_bytes,
             forward_flops_per_image=self._flops.forward if self._flops else None,
             training_flops_per_image=self._flops.training if self._flops else None,
-            energy_joules=self._energy.joules(),
+            energy_joules=None if energy_joules is None else energy_joules / self.pack_size,
         )
 
-    def _provenance(self, started_at: str) -> Provenance:
+    def _provenance(self) -> Provenance:
         commit, is_dirty = git_state()
         return Provenance(
-            weights_sha256=self._model.weights_sha256,
-            backbone_licence=licence_of_weights(self._spec.backbone.name, self._spec.backbone.weights),
-            split_sha256=self._spec.dataset.split_sha256,
+            weights_sha256=self.model.weights_sha256,
+            backbone_licence=licence_of_weights(self.spec.backbone.name, self.spec.backbone.weights),
+            split_sha256=self.spec.dataset.split_sha256,
             frozen_sha256_before=self._frozen_sha256_before,
-            frozen_sha256_after=self._model.frozen_sha256(),
+            frozen_sha256_after=self.model.frozen_sha256(),
             sources_sha256=sources_sha256(),
             git_commit=commit,
             git_dirty=is_dirty,
@@ -333,7 +349,8 @@ class OpenTrial:
             host=host_name(),
             user=user_name(),
             launch_plan=self._plan.model_dump(),
-            started_at=started_at,
+            pack_size=self.pack_size,
+            started_at=self._started_at,
             finished_at=utc_now(),
         )
 

@@ -55,6 +55,11 @@ class PrefixedImages:
         """Classes [N]."""
         return self.images.labels
 
+    @property
+    def source(self) -> int:
+        """A number that is equal where batches of the same rows are equal."""
+        return id(self.outputs)
+
     def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch ..."]:
         """Return the prefix's outputs of these images, on the device."""
         return self.outputs[rows.to(self.outputs.device)].to(device)
@@ -80,21 +85,29 @@ def frozen_depth(model: AdaptedClassifier) -> Depth | None:
     if (
         in_front
         or "forward" in vars(backbone)
-        or not all(_is_frozen(other, untouched, strict=False) for other in others)
+        or not all(is_frozen(other, untouched, strict=False) for other in others)
     ):
         return None
     blocks = list(backbone.blocks.children())
-    num_blocks = next((i for i, block in enumerate(blocks) if not _is_frozen(block, untouched)), len(blocks))
+    num_blocks = next((i for i, block in enumerate(blocks) if not is_frozen(block, untouched)), len(blocks))
     if not named and num_blocks == len(blocks):
         return Depth(num_blocks, is_pooled=True)
     if type(backbone).__name__ != "VisionTransformer":  # a subclass may order its parts otherwise
         return None
     first = blocks[num_blocks] if num_blocks < len(blocks) else None
-    behind = isinstance(first, AdaptedBlock) and not first.is_parallel and _is_frozen(first.block, untouched)
+    behind = isinstance(first, AdaptedBlock) and not first.is_parallel and is_frozen(first.block, untouched)
     return Depth(num_blocks, with_next_block=behind) if num_blocks or behind else None
 
 
-def _is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -> bool:
+def is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -> bool:
+    """Return whether a part of a model always gives the same output for the same input.
+
+    Args:
+        part: Of the model.
+        untouched: Identities of the modules that were there before a method was attached.
+        strict: Whether its parameters must be frozen, and all its modules untouched; else it only draws no masks and
+            nobody looks on.
+    """
     modules = list(part.modules())
     if any(isinstance(module, RandomMask) for module in modules):
         return False

@@ -1,19 +1,19 @@
-"""The story of one trial."""
+"""The story of one trial, and of several that train in one pass."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.datasets.reading.seal import sealed_tests
+from benchmark.errors import DivergedError
 from benchmark.launch_plan import LaunchPlan
-from benchmark.provenance import utc_now
 from benchmark.result import EpochRecord, TrialOutcome
 from benchmark.spec import TrialSpec
-from benchmark.training.loop import TrainedEpoch, train_epoch
+from benchmark.training.loop import TrainedEpoch
 from benchmark.training.open_trial import OpenTrial
+from benchmark.training.pack import Pack, opened
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,19 @@ class EpochReport:
 
     record: EpochRecord
     checkpoint: bytes | None
+
+
+@dataclass(frozen=True)
+class MemberReport:
+    """What a rank hands over of one trial of a pack.
+
+    Attributes:
+        trial_id: Whose it is.
+        report: An epoch; the outcome (rank 0's is the complete one); or why this trial, and no other, cannot go on.
+    """
+
+    trial_id: str
+    report: EpochReport | TrialOutcome | DivergedError
 
 
 def trial_steps(
@@ -45,20 +58,63 @@ def trial_steps(
         DivergedError: The loss is not finite.
         MissingError: Weights or data are not here.
     """
-    started_at, started = utc_now(), time.perf_counter()
-    with contextlib.nullcontext() if spec.reads_test else sealed_tests():
-        trial = OpenTrial(spec, plan, resume_from)
-        try:
-            if not trial.state.records:
-                yield EpochReport(trial.measure_start(), trial.checkpoint())
-            for epoch in range(trial.state.num_finished_epochs + 1, trial.num_epochs + 1):
-                trained = trial.fit_head() if trial.fits_head else _train(trial, spec, plan, epoch)
-                yield EpochReport(trial.close_epoch(epoch, trained), trial.checkpoint())
-            trial.restore_selected()
-            yield trial.finish(started_at, started)
-        finally:
-            trial.close()
+    with contextlib.closing(pack_steps([spec], plan, [resume_from])) as steps:
+        for step in steps:
+            if isinstance(step.report, DivergedError):
+                raise step.report
+            yield step.report
 
 
-def _train(trial: OpenTrial, spec: TrialSpec, plan: LaunchPlan, epoch: int) -> TrainedEpoch:
-    return train_epoch(trial.engine, trial.train, spec, plan, epoch, trial.rank)
+def pack_steps(
+    specs: Sequence[TrialSpec], plan: LaunchPlan, checkpoints: Sequence[bytes | None]
+) -> Generator[MemberReport, None, None]:
+    """Run several trials in one pass over their frozen backbone; what each yields is what `trial_steps` would yield.
+
+    A trial that diverges or ends leaves the others as they are. Of more trials than memory holds, one lot follows the
+    other.
+
+    Args:
+        specs: Of equal backbone, data set, batch and precision, whose methods pack (`Method.packs`); any number of
+            ranks, placements, initialisations, learning rates, epochs and seeds.
+        plan: How the trials are spread over ranks.
+        checkpoints: What each goes on from, or none; they may be of different epochs.
+
+    Raises:
+        MissingError: Weights or data are not here.
+    """
+    with contextlib.nullcontext() if specs[0].reads_test else sealed_tests():
+        for members in opened(specs, plan, checkpoints):
+            pack = Pack(members, plan)
+            try:
+                yield from _steps(pack, members)
+            finally:
+                pack.close()
+
+
+def _steps(pack: Pack, members: Sequence[OpenTrial]) -> Iterator[MemberReport]:
+    for member in members:
+        if not member.state.records:
+            yield _report(pack, member, member.measure_start())
+    running = list(members)
+    while running:
+        ended = [member for member in running if member.next_epoch is None]
+        running = [member for member in running if member not in ended]
+        for member in ended:
+            member.restore_selected()
+            yield MemberReport(member.spec.trial_id, member.finish())
+        for member, trained in zip(list(running), _trained(pack, running), strict=True):
+            if trained.divergence is not None:
+                running.remove(member)
+                yield MemberReport(member.spec.trial_id, trained.divergence)
+            else:
+                yield _report(pack, member, member.close_epoch(trained))
+
+
+def _trained(pack: Pack, members: list[OpenTrial]) -> list[TrainedEpoch]:
+    if members and members[0].fits_head:
+        return [member.fit_head() for member in members]
+    return pack.train_epoch(members) if members else []
+
+
+def _report(pack: Pack, member: OpenTrial, record: EpochRecord) -> MemberReport:
+    return MemberReport(member.spec.trial_id, EpochReport(record, member.checkpoint(pack.moments(member))))

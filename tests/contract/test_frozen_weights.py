@@ -20,8 +20,14 @@ from benchmark.standalone import run_trial
 from benchmark.training.estimate import saved_bytes
 from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.model import AdaptedClassifier, adapt
+from benchmark.training.packed_model import PackedClassifier, can_be_packed, share_frozen
 
 WIDTH, DEPTH = 64, 2
+
+
+def _options(case: Any) -> Any:
+    name, options = case.values
+    return find_method(name).Options.model_validate(options)
 
 
 CASES = [
@@ -30,6 +36,9 @@ CASES = [
     for index, options in enumerate(find_method(name).certified)
     if not find_method(name).fits_head
 ]
+
+
+PACKING = [case for case in CASES if find_method(str(case.values[0])).packs(_options(case))]
 
 
 def adapted(name: str, depth: int = DEPTH, **values: Any) -> AdaptedClassifier:
@@ -87,6 +96,32 @@ def test_nothing_is_cast_where_a_method_rewrites_the_weights() -> None:
     assert cast_frozen_weights(adapted("ssf"), torch.bfloat16) != []
     rewritten = adapted("peft", r=2, init_lora_weights="pissa")
     assert cast_frozen_weights(rewritten, torch.bfloat16) == []
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_method_packs_exactly_where_nothing_but_adapters_at_blocks_trains(name: str, options: dict[str, Any]) -> None:
+    method = find_method(name)
+    assert method.packs(method.Options.model_validate(options)) is can_be_packed(adapted(name, **options))
+
+
+@pytest.mark.parametrize(("name", "options"), PACKING)
+def test_outputs_and_gradients_are_the_same_when_frozen_blocks_run_on_the_stacked_batch(
+    name: str, options: dict[str, Any]
+) -> None:
+    both = [jittered(adapted(name, **options)).eval(), jittered(adapted(name, **options)).eval()]
+    shown = [images(), images(4) + 1.0]
+    alone = [gradients_of(model, model(given)) for model, given in zip(both, shown, strict=True)]
+    share_frozen(*both)
+    logits = PackedClassifier(both)(shown)
+    packed = [gradients_of(model, own) for model, own in zip(both, logits, strict=True)]
+    # fp32: products of more rows may be summed in another order.
+    for found, expected in zip(packed, alone, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def gradients_of(model: AdaptedClassifier, logits: Tensor) -> list[Tensor]:
+    loss = functional.cross_entropy(logits, torch.arange(len(logits)) % 5)
+    return [logits.detach(), *torch.autograd.grad(loss, list(model.trainable().values()), retain_graph=True)]
 
 
 def kept_bytes(model: AdaptedClassifier) -> int:

@@ -15,7 +15,8 @@ from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.standalone import run_trial
-from benchmark.training import images, open_trial
+from benchmark.training import images, open_trial, pack
+from benchmark.training.open_trial import OpenTrial
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, trial_steps
 
@@ -142,10 +143,11 @@ def test_trial_diverges_with_its_step_when_the_learning_rate_is_absurd(tiny_requ
 def test_trial_is_refused_when_the_frozen_backbone_was_touched(
     tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened: list[OpenTrial] = []
+    monkeypatch.setattr(pack, "OpenTrial", lambda *given: opened.append(OpenTrial(*given)) or opened[-1])
     steps = trial_steps(*_spec(tiny_request))
     next(steps)
-    trial = steps.gi_frame.f_locals["trial"]  # type: ignore[attr-defined]
-    next(iter(trial._model.frozen.values())).data.add_(1.0)
+    next(iter(opened[0].model.frozen.values())).data.add_(1.0)
     with pytest.raises(TrialError, match="frozen backbone's bytes changed"):
         list(steps)
 

@@ -30,7 +30,10 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch tokens width"], **options: Any) -> Float[Tensor, "batch tokens width"]:
         """Return the adapted output of the block."""
-        y: Tensor = self.block(x, **options)
+        return self.joined(x, self.block(x, **options))
+
+    def joined(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the adapted output, given the block's input `x` and output `y`, both [batch, tokens, width]."""
         return y + self.adapter(x if self.is_parallel else y)
 
 
@@ -57,10 +60,18 @@ class AdaptedBranches(nn.Module):
     def forward(self, x: Float[Tensor, "batch tokens width"], **options: Any) -> Float[Tensor, "batch tokens width"]:
         """Return the adapted output of the block."""
         block: Any = self.block
-        x = self._joined("attention", x, _attention_branch(block, x, **options), block.norm1)
-        return self._joined("mlp", x, _mlp_branch(block, x), block.norm2)
+        x = self.joined("attention", x, attention_branch(block, x, **options), block.norm1)
+        return self.joined("mlp", x, mlp_branch(block, x), block.norm2)
 
-    def _joined(self, site: str, x: Tensor, branch: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+    def joined(self, site: str, x: Tensor, branch: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what follows a branch, given its input and output, both [batch, tokens, width].
+
+        Args:
+            site: `attention` or `mlp`.
+            x: The branch's input.
+            branch: Its output, after LayerScale.
+            norm: The LayerNorm in front of the branch.
+        """
         if site not in self.adapters:
             return x + branch
         adapter = self.adapters[site]
@@ -72,13 +83,15 @@ class AdaptedBranches(nn.Module):
         return y + adapter(norm(x) if self.join == "parallel_normed" else x)
 
 
-def _attention_branch(block: Any, x: Tensor, **options: Any) -> Tensor:
+def attention_branch(block: Any, x: Tensor, **options: Any) -> Tensor:
+    """Return the attention branch's output after LayerScale, for tokens [batch, tokens, width]."""
     if isinstance(block, ResPostBlock):
         return block.drop_path1(block.norm1(block.attn(x, **options)))
     return block.drop_path1(block.ls1(block.attn(block.norm1(x), **options)))
 
 
-def _mlp_branch(block: Any, x: Tensor) -> Tensor:
+def mlp_branch(block: Any, x: Tensor) -> Tensor:
+    """Return the MLP branch's output after LayerScale, for tokens [batch, tokens, width]."""
     if isinstance(block, ResPostBlock):
         return block.drop_path2(block.norm2(block.mlp(x)))
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

@@ -1,0 +1,122 @@
+"""Trials that train in one pass over the frozen backbone: a pack. One trial alone is a pack of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from benchmark.launch_plan import LaunchPlan
+from benchmark.spec import TrialSpec
+from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
+from benchmark.training.estimate import NUM_ADAM_MOMENTS, saved_bytes
+from benchmark.training.loop import Learner, TrainedEpoch, train_epoch
+from benchmark.training.open_trial import OpenTrial
+from benchmark.training.packed_model import PackedClassifier, share_frozen
+
+CPU_PACK_BYTES = 4 * 2**30
+"""What a pack on a CPU may take, unless the plan says otherwise."""
+GPU_PACK_SHARE = 0.7
+"""Share of a GPU's memory that a pack may take, unless the plan says otherwise."""
+
+
+class Pack:
+    """Open trials and the engine that trains them side by side.
+
+    A trial that leaves takes nothing from the others: the engine is made anew for those that stay, with their moments.
+    """
+
+    def __init__(self, members: Sequence[OpenTrial], plan: LaunchPlan) -> None:
+        """Take the trials up; all of them use the first one's frozen weights.
+
+        Raises:
+            TrialError: Their frozen weights differ.
+        """
+        for member in members:
+            member.pack_size = len(members)
+        for member in members[1:]:
+            share_frozen(members[0].model, member.model)
+        self._plan = plan
+        self._members: list[OpenTrial] = []
+        self._engine: TrainingEngine | None = None
+        self._moments = {member.spec.trial_id: member.state.moments for member in members}
+
+    def train_epoch(self, members: Sequence[OpenTrial]) -> list[TrainedEpoch]:
+        """Train the next epoch of these members, and return what each one's measured."""
+        engine = self._engine_for(members)
+        learners = [Learner(m.spec, m.train, m.masks, m.state.num_finished_epochs + 1) for m in members]
+        return train_epoch(engine, learners, self._plan, members[0].rank)
+
+    def moments(self, member: OpenTrial) -> dict[str, Tensor]:
+        """Return the optimiser's moments of one member, by name; empty before its first step."""
+        if self._engine is None or member not in self._members:
+            return self._moments[member.spec.trial_id]
+        return named_moments(self._engine.optimizer, member.trainable)
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine, self._members = None, []
+
+    def _engine_for(self, members: Sequence[OpenTrial]) -> TrainingEngine:
+        if self._engine is None or list(members) != self._members:
+            self._moments |= {member.spec.trial_id: self.moments(member) for member in members}
+            self.close()
+            model = PackedClassifier([member.model for member in members])
+            groups = [member.parameter_group for member in members]
+            self._engine = TrainingEngine(model, groups, members[0].spec.training.precision, self._plan)
+            self._members = list(members)
+            for member in members:
+                restore_moments(self._engine.optimizer, member.trainable, self._moments[member.spec.trial_id])
+        return self._engine
+
+
+def opened(
+    specs: Sequence[TrialSpec], plan: LaunchPlan, checkpoints: Sequence[bytes | None]
+) -> Iterator[list[OpenTrial]]:
+    """Open trials, as many at once as fit into the memory that a pack may take; one always does.
+
+    Args:
+        specs: What to train.
+        plan: How.
+        checkpoints: What each goes on from, or none.
+    """
+    if len(specs) == 1:
+        yield [OpenTrial(specs[0], plan, checkpoints[0])]
+        return
+    budget, taken = _pack_bytes(plan), 0
+    members: list[OpenTrial] = []
+    for spec, checkpoint in zip(specs, checkpoints, strict=True):
+        member = OpenTrial(spec, plan, checkpoint)
+        needed = _needed_bytes(member, plan)
+        if members and taken + needed > budget:
+            yield members
+            members, taken = [], 0
+        members.append(member)
+        taken += needed
+    yield members
+
+
+def _needed_bytes(member: OpenTrial, plan: LaunchPlan) -> int:
+    """Return what a member adds to a pack: saved activations of its micro-batch, weights, gradients and moments."""
+    size = member.spec.backbone.image_size_pixels
+    pixels = torch.zeros(1, 3, size, size, device=plan.device)
+    labels = torch.zeros(1, dtype=torch.int64, device=plan.device)
+    activations = saved_bytes(member.model, pixels, labels) * plan.micro_batch_images
+    trained = sum(parameter.nbytes for parameter in member.trainable.values())
+    return activations + (2 + NUM_ADAM_MOMENTS) * trained
+
+
+def _pack_bytes(plan: LaunchPlan) -> int:
+    """Return what a pack may take; the same on every rank, since all must divide the trials alike."""
+    if plan.pack_bytes is not None:
+        return plan.pack_bytes
+    if plan.device == "cpu":
+        return CPU_PACK_BYTES
+    total = torch.tensor([int(GPU_PACK_SHARE * torch.cuda.get_device_properties(0).total_memory)], device=plan.device)
+    if plan.num_workers > 1:
+        distributed.all_reduce(total, op=distributed.ReduceOp.MIN)
+    return int(total.item())

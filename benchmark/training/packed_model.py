@@ -1,0 +1,209 @@
+"""Several adapted classifiers over one frozen backbone, as one module: frozen blocks run on the stacked batch.
+
+Members whose images are the same share their tokens up to the first adapter that either of them has; from there on each
+has its own. So nothing is computed twice, and what a member computes is what it would compute alone, up to the rounding
+of matrix products with more rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import TrialError
+from benchmark.methods.parts.blocks import AdaptedBlock, AdaptedBranches, attention_branch, mlp_branch
+from benchmark.training.model import NUM_PIXEL_DIMENSIONS, AdaptedClassifier, Depth
+from benchmark.training.prefix import is_frozen
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from timm.models.vision_transformer import VisionTransformer
+
+POOLED_DIMENSIONS = 2
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Tokens that several members share.
+
+    Attributes:
+        tokens: [batch, tokens, width].
+        members: Their indices.
+    """
+
+    tokens: Tensor
+    members: tuple[int, ...]
+
+
+class PackedClassifier(nn.Module):
+    """Classifiers that are trained side by side; one alone is called as it is."""
+
+    def __init__(self, members: Sequence[AdaptedClassifier]) -> None:
+        """Take the members up.
+
+        Args:
+            members: Of equal backbones. Several must share their frozen tensors (`share_frozen`).
+        """
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, inputs: Sequence[Tensor]) -> list[Float[Tensor, "batch classes"]]:
+        """Return each member's logits.
+
+        Args:
+            inputs: One a member, as `AdaptedClassifier.forward` takes them; the same object where images are the same.
+        """
+        members = [cast("AdaptedClassifier", member) for member in self.members]
+        if len(members) == 1:
+            return [members[0](inputs[0])]
+        features = _Pass(members, inputs).features()
+        return [member.head(features[index]) for index, member in enumerate(members)]
+
+
+class _Pass:
+    """One forward pass through all members."""
+
+    def __init__(self, members: Sequence[AdaptedClassifier], inputs: Sequence[Tensor]) -> None:
+        self._members = members
+        self._backbone = cast("VisionTransformer", members[0].backbone)
+        self._blocks = [list(cast("VisionTransformer", member.backbone).blocks.children()) for member in members]
+        self._features: dict[int, Tensor] = {}
+        self._entering: dict[Depth, list[_Stream]] = {}
+        for tokens, depth, indices in _distinct(members, inputs):
+            if depth.is_pooled:
+                self._features |= dict.fromkeys(indices, tokens)
+            else:
+                self._entering.setdefault(depth, []).append(_Stream(tokens, indices))
+
+    def features(self) -> dict[int, Float[Tensor, "batch width"]]:
+        """Return each member's pooled features."""
+        streams: list[_Stream] = []
+        for number in range(len(self._blocks[0])):
+            streams = self._through(number, streams + self._entering.get(Depth(number), []))
+            for entering in self._entering.get(Depth(number, with_next_block=True), []):
+                streams += self._behind(number, entering, entering.tokens)
+        streams += self._entering.get(Depth(len(self._blocks[0])), [])
+        for part in _alike(streams, lambda stream: stream.tokens.requires_grad):
+            pooled = self._backbone.forward_head(self._backbone.norm(_stacked(part)))
+            for stream, features in zip(part, _split(pooled, part), strict=True):
+                self._features |= dict.fromkeys(stream.members, features)
+        return self._features
+
+    def _through(self, number: int, streams: Sequence[_Stream]) -> list[_Stream]:
+        """Run a block. What needs no gradient runs apart, so that no graph is kept for it."""
+        arrived: list[_Stream] = []
+        by_kind = [part for stream in streams for part in self._by_kind(number, stream)]
+        for part in _alike(by_kind, lambda stream: (stream.tokens.requires_grad, self._has_branches(number, stream))):
+            if self._has_branches(number, part[0]):
+                arrived += self._through_branches(number, part)
+            else:
+                outputs = _split(_inner(self._module(number, part[0]))(_stacked(part)), part)
+                for stream, output in zip(part, outputs, strict=True):
+                    arrived += self._behind(number, stream, output)
+        return arrived
+
+    def _by_kind(self, number: int, stream: _Stream) -> list[_Stream]:
+        """Divide a stream where some members have adapters inside the block and others around it."""
+        inside = tuple(m for m in stream.members if isinstance(self._blocks[m][number], AdaptedBranches))
+        outside = tuple(m for m in stream.members if m not in inside)
+        return [_Stream(stream.tokens, members) for members in (inside, outside) if members]
+
+    def _behind(self, number: int, stream: _Stream, output: Tensor) -> list[_Stream]:
+        """Let the members that have an adapter around this block go on by themselves."""
+        adapted = {m: block for m in stream.members if isinstance(block := self._blocks[m][number], AdaptedBlock)}
+        own = [_Stream(block.joined(stream.tokens, output), (m,)) for m, block in adapted.items()]
+        rest = tuple(m for m in stream.members if m not in adapted)
+        return own + ([_Stream(output, rest)] if rest else [])
+
+    def _through_branches(self, number: int, streams: Sequence[_Stream]) -> list[_Stream]:
+        block: Any = _inner(self._module(number, streams[0]))
+        for site, branch, norm in (("attention", attention_branch, block.norm1), ("mlp", mlp_branch, block.norm2)):
+            outputs = _split(branch(block, _stacked(streams)), streams)
+            pairs = list(zip(streams, outputs, strict=True))
+            streams = [part for stream, output in pairs for part in self._joined(number, site, stream, output, norm)]
+        return list(streams)
+
+    def _joined(
+        self, number: int, site: str, stream: _Stream, output: Tensor, norm: Callable[[Tensor], Tensor]
+    ) -> list[_Stream]:
+        blocks = {m: cast("AdaptedBranches", self._blocks[m][number]) for m in stream.members}
+        adapted = {m: block for m, block in blocks.items() if site in block.adapters}
+        own = [_Stream(block.joined(site, stream.tokens, output, norm), (m,)) for m, block in adapted.items()]
+        rest = tuple(m for m in stream.members if m not in adapted)
+        return own + ([_Stream(stream.tokens + output, rest)] if rest else [])
+
+    def _has_branches(self, number: int, stream: _Stream) -> bool:
+        return isinstance(self._module(number, stream), AdaptedBranches)
+
+    def _module(self, number: int, stream: _Stream) -> nn.Module:
+        return self._blocks[stream.members[0]][number]
+
+
+def _distinct(
+    members: Sequence[AdaptedClassifier], inputs: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Depth, tuple[int, ...]]]:
+    """Yield each distinct input as tokens, with where it enters and whose it is."""
+    owners: dict[tuple[int, Depth], list[int]] = {}
+    for index, (member, given) in enumerate(zip(members, inputs, strict=True)):
+        is_pixels = given.dim() == NUM_PIXEL_DIMENSIONS
+        depth = Depth(0) if is_pixels else member.starts_at
+        if depth is None:
+            raise AssertionError("the model was not told where these inputs come from")
+        owners.setdefault((id(given), depth), []).append(index)
+    for (_, depth), indices in owners.items():
+        given = inputs[indices[0]]
+        is_pixels = given.dim() == NUM_PIXEL_DIMENSIONS
+        yield (members[0].prefix(given, Depth(0)) if is_pixels else given), depth, tuple(indices)
+
+
+def _alike(streams: Sequence[_Stream], key: Callable[[_Stream], Any]) -> list[list[_Stream]]:
+    groups: dict[Any, list[_Stream]] = {}
+    for stream in streams:
+        groups.setdefault(key(stream), []).append(stream)
+    return list(groups.values())
+
+
+def _stacked(streams: Sequence[_Stream]) -> Tensor:
+    return torch.cat([stream.tokens for stream in streams]) if len(streams) > 1 else streams[0].tokens
+
+
+def _split(outputs: Tensor, streams: Sequence[_Stream]) -> tuple[Tensor, ...]:
+    return outputs.split([len(stream.tokens) for stream in streams])
+
+
+def _inner(block: nn.Module) -> nn.Module:
+    """Return the pretrained block inside an adapted one."""
+    return block.block if isinstance(block, AdaptedBlock | AdaptedBranches) else block
+
+
+def can_be_packed(model: AdaptedClassifier) -> bool:
+    """Return whether nothing but adapters around or inside its blocks tells a model from the pretrained one."""
+    backbone, untouched = cast("VisionTransformer", model.backbone), model.untouched
+    if type(backbone).__name__ != "VisionTransformer" or "forward" in vars(backbone):
+        return False
+    others = [module for name, module in backbone.named_children() if name != "blocks"]
+    blocks = [_inner(block) for block in backbone.blocks.children()]
+    own = backbone.named_parameters(recurse=False)
+    return all(is_frozen(part, untouched) for part in (*others, *blocks)) and not any(p.requires_grad for _, p in own)
+
+
+def share_frozen(first: AdaptedClassifier, other: AdaptedClassifier) -> None:
+    """Let a model use another's frozen tensors instead of its own equal ones.
+
+    Raises:
+        TrialError: They are not equal, or more than adapters tells one of them from the pretrained model.
+    """
+    if not (can_be_packed(first) and can_be_packed(other)):
+        raise TrialError("trials of one pack may differ from the pretrained model by adapters at its blocks alone")
+    if first.frozen_sha256() != other.frozen_sha256():
+        raise TrialError("trials of one pack have different frozen weights")
+    names = {id(tensor): name for name, tensor in other.frozen.items()}
+    for module in other.backbone.modules():
+        for key, parameter in module._parameters.items():
+            if id(parameter) in names:
+                module._parameters[key] = cast("nn.Parameter", first.frozen[names[id(parameter)]])
+    other.frozen = dict(first.frozen)

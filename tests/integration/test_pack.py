@@ -1,0 +1,186 @@
+"""Trials in one pass give what they give alone: the same losses, scores and predictions, up to rounding."""
+
+from __future__ import annotations
+
+import ast
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import benchmark
+from benchmark.errors import DivergedError, TrialError
+from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.request import resolve_trial
+from benchmark.result import TrialOutcome
+from benchmark.spec import TrialSpec
+from benchmark.training import pack
+from benchmark.training.process_group import join, leave
+from benchmark.training.trial import EpochReport, MemberReport, pack_steps, trial_steps
+
+
+@pytest.fixture(autouse=True, scope="module")
+def group() -> Iterator[None]:
+    join(0, 1)
+    yield
+    leave()
+
+
+BATCH = 16
+"""67 optimiser steps an epoch on digits' training images."""
+
+
+def trial(method: Any, seed: int = 0, epochs: int = 1, augmentation: str = "shift", **training: Any) -> TrialSpec:
+    fields = {"epochs": epochs, "warmup_epochs": 0.5, "global_batch_images": BATCH, "learning_rate": 3e-3, **training}
+    protocol = {"name": "fair", "augmentation": augmentation}
+    request = {"backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed}
+    return resolve_trial({**request, "protocol": protocol, "training": fields})
+
+
+def adapter(**options: Any) -> dict[str, Any]:
+    return {"name": "adaptertune", "rank": 4, **options}
+
+
+MIXED = {
+    "all blocks": trial(adapter()),
+    "another rank and rate": trial(adapter(rank=16), learning_rate=1e-3),
+    "the last block, another seed": trial(adapter(placement="last:1", init="small"), seed=1),
+    "one block, beside it, unclipped": trial(
+        adapter(placement="blocks:3", form="parallel", init="houlsby", scale=0.5), gradient_clip_norm=None
+    ),
+    "inside the branches": trial(adapter(site="mlp", residual_add="before", dropout=0.2, init="bert")),
+    "both branches": trial({"name": "houlsby", "rank": 4, "train_layer_norms": False}),
+    "the head alone, smoothed labels": trial("head_only", weight_decay=0.0, label_smoothing=0.1),
+    "more epochs": trial(adapter(placement="last:2", rank=2, drop_path=0.2), seed=1, epochs=2),
+}
+
+
+def plan(specs: Sequence[TrialSpec], **switches: Any) -> LaunchPlan:
+    return plan_launch(specs[0].training.global_batch_images, **switches)
+
+
+def alone(spec: TrialSpec, **switches: Any) -> TrialOutcome:
+    *_, outcome = trial_steps(spec, plan([spec], **switches))
+    assert isinstance(outcome, TrialOutcome)
+    return outcome
+
+
+def packed(specs: list[TrialSpec], checkpoints: Any = None, **switches: Any) -> dict[str, list[Any]]:
+    reports: dict[str, list[Any]] = {spec.trial_id: [] for spec in specs}
+    for step in pack_steps(specs, plan(specs, **switches), checkpoints or [None] * len(specs)):
+        reports[step.trial_id].append(step.report)
+    return reports
+
+
+def predictions(outcome: TrialOutcome) -> np.ndarray[Any, Any]:
+    assert outcome.predictions is not None
+    logits: np.ndarray[Any, Any] = np.load(io.BytesIO(outcome.predictions))["logits"]
+    return logits
+
+
+def assert_equal(found: TrialOutcome, expected: TrialOutcome) -> None:
+    """fp32 losses within 1e-5 over the first 50 steps, and the same class for every test image."""
+    losses = zip(found.result.first_step_losses[:50], expected.result.first_step_losses[:50], strict=True)
+    assert max(abs(a - b) for a, b in losses) < 1e-5
+    assert np.array_equal(predictions(found).argmax(1), predictions(expected).argmax(1))
+    assert found.result.selected_epoch == expected.result.selected_epoch
+
+
+@pytest.fixture(scope="module")
+def mixed_pack(group: None) -> dict[str, list[Any]]:
+    torch.set_num_threads(1)
+    return packed(list(MIXED.values()))
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_trial_equals_itself_alone_when_it_trains_beside_others(name: str, mixed_pack: dict[str, list[Any]]) -> None:
+    spec = MIXED[name]
+    *epochs, found = mixed_pack[spec.trial_id]
+    expected = alone(spec)
+    assert [report.record.epoch for report in epochs] == list(range(spec.training.epochs + 1))
+    assert_equal(found, expected)
+    assert found.result.provenance.frozen_sha256_after == expected.result.provenance.frozen_sha256_after
+    assert found.result.provenance.pack_size == len(MIXED)
+
+
+def test_trials_equal_themselves_alone_when_all_switches_are_on_and_images_are_not_augmented() -> None:
+    methods = (adapter(), adapter(placement="last:2"), adapter(placement="last:1"), "head_only")
+    specs = [trial(method, augmentation="none", global_batch_images=64) for method in methods]
+    found = packed(specs)
+    for spec in specs:
+        assert_equal(found[spec.trial_id][-1], alone(spec, prefix_cache_bytes=0, cast_frozen_weights=False))
+
+
+def test_trial_that_diverges_leaves_the_others_as_they_are() -> None:
+    lost = trial("head_only", learning_rate=1e30, gradient_clip_norm=None, global_batch_images=64)
+    kept = [
+        trial(adapter(placement="last:2"), epochs=2, global_batch_images=64),
+        trial(adapter(), seed=1, global_batch_images=64),
+    ]
+    found = packed([kept[0], lost, kept[1]])
+    assert isinstance(found[lost.trial_id][-1], DivergedError)
+    assert "optimiser step" in str(found[lost.trial_id][-1])
+    for spec in kept:
+        assert_equal(found[spec.trial_id][-1], alone(spec))
+
+
+def test_trials_go_on_when_their_checkpoints_are_of_different_epochs() -> None:
+    specs = [
+        trial(adapter(rank=rank, placement="last:2"), seed, epochs=3, global_batch_images=256)
+        for rank, seed in ((2, 0), (4, 1))
+    ]
+    whole = packed(specs)
+    checkpoints = [whole[spec.trial_id][epoch].checkpoint for spec, epoch in zip(specs, (2, 1), strict=True)]
+    resumed = packed(specs, checkpoints)
+    assert [len(resumed[spec.trial_id]) for spec in specs] == [2, 3]
+    for spec in specs:
+        assert_equal(resumed[spec.trial_id][-1], whole[spec.trial_id][-1])
+
+
+def test_trials_form_several_packs_when_memory_holds_only_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    really = pack.Pack.__init__
+
+    def counted(self: pack.Pack, members: Any, how: LaunchPlan) -> None:
+        sizes.append(len(members))
+        really(self, members, how)
+
+    monkeypatch.setattr(pack.Pack, "__init__", counted)
+    specs = [trial(adapter(), seed, global_batch_images=256) for seed in range(3)]
+    needed = pack._needed_bytes(pack.OpenTrial(specs[0], plan(specs), None), plan(specs))
+    packed(specs, pack_bytes=2 * needed)
+    packed(specs, pack_bytes=0)
+    assert sizes == [2, 1, 1, 1, 1]
+
+
+def test_pack_is_refused_when_frozen_weights_differ() -> None:
+    request = {"backbone": {"name": "vit_nano", "weights": "random"}, "dataset": "digits", "method": "head_only"}
+    specs = [resolve_trial({**request, "seed": seed}) for seed in (0, 1)]
+    with pytest.raises(TrialError, match="different frozen weights"):
+        next(pack_steps(specs, plan_launch(specs[0].training.global_batch_images), [None, None]))
+
+
+def test_rank_zero_hands_over_a_checkpoint_of_each_member_after_each_epoch() -> None:
+    specs = [trial(adapter(), seed, global_batch_images=256) for seed in (0, 1)]
+    steps = list(pack_steps(specs, plan(specs), [None, None]))
+    assert all(isinstance(step, MemberReport) for step in steps)
+    epochs = [step.report for step in steps if isinstance(step.report, EpochReport)]
+    assert [report.record.epoch for report in epochs] == [0, 0, 1, 1]
+    assert all(report.checkpoint for report in epochs)
+
+
+def test_there_is_one_training_loop() -> None:
+    """Backward passes and optimiser steps are called for at one place each: `loop.py`, through the engine."""
+    callers = {"accumulate": set(), "backward": set()}
+    for path in Path(benchmark.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in callers:
+                callers[node.func.attr].add(path.relative_to(Path(benchmark.__file__).parent).as_posix())
+    assert callers["accumulate"] == {"training/loop.py"}
+    assert callers["backward"] - {"certificate.py", "training/operations.py", "pretraining/pretrain.py"} == {
+        "training/engine.py"
+    }
