@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TRIAL_STEPS = "benchmark.training.trial:trial_steps"
 """Import path of the generator that runs one trial on one rank."""
+PACK_STEPS = "benchmark.training.trial:pack_steps"
+"""Import path of the generator that runs several trials in one pass."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class TrialProgram:
     """What a rank runs.
 
     Attributes:
-        steps: Import path `module:function` of the generator.
+        steps: Import path `module:function` of the generator of one trial.
+        pack_steps: The same of several trials.
         adopt: Whether DeepSpeed takes the process group over.
     """
 
     steps: str = TRIAL_STEPS
+    pack_steps: str = PACK_STEPS
     adopt: bool = True
 
 
@@ -52,17 +56,23 @@ class RankFailure:
 
 @dataclass(frozen=True)
 class RankStep:
-    """What one advance of a rank brought: exactly one of the three is there.
+    """What one advance of a rank brought: exactly one of the first four is there.
 
     Attributes:
         record: An epoch's measurements.
         result: The finished trial's record.
-        failure: Why the trial cannot go on.
+        given_up: Why one trial of a pack, and no other, cannot go on.
+        failure: Why nothing here can go on.
+        trial_id: Whose step it is; empty for a failure.
+        is_last: Whether all trials have ended.
     """
 
     record: EpochRecord | None = None
     result: TrialResult | None = None
+    given_up: RankFailure | None = None
     failure: RankFailure | None = None
+    trial_id: str = ""
+    is_last: bool = False
 
 
 class Rank:
@@ -84,6 +94,8 @@ class Rank:
         self._threads = threads
         self._store: Any = None
         self._steps: Iterator[Any] | None = None
+        self._trial_ids: list[str] = []
+        self._num_open = 0
 
     def describe(self) -> RankIdentity:
         """Return where this rank lives and the digest of the sources that it imports."""
@@ -98,7 +110,7 @@ class Rank:
         import torch
 
         torch.set_num_threads(self._threads)
-        self._load_steps()
+        self._load(self._program.steps)
 
     def open_store(self, store_host: str) -> int:
         """Open the store that the ranks meet at, on rank 0, and return its port."""
@@ -124,15 +136,19 @@ class Rank:
             adopt=self._program.adopt,
         )
 
-    def begin(self, spec_json: str, plan_json: str, checkpoint: bytes | None) -> None:
-        """Take up a trial, from the checkpoint where there is one; the trial before is let go."""
+    def begin(self, plan_json: str, spec_jsons: Sequence[str], *checkpoints: bytes | None) -> None:
+        """Take up a trial, or several in one pass, each from its checkpoint or none; what was before is let go."""
         from benchmark.launch_plan import LaunchPlan
         from benchmark.spec import TrialSpec
 
         self._let_go()
-        spec = TrialSpec.model_validate_json(spec_json)
+        specs = [TrialSpec.model_validate_json(spec_json) for spec_json in spec_jsons]
         plan = LaunchPlan.model_validate_json(plan_json)
-        self._steps = self._load_steps()(spec, plan, checkpoint)
+        self._trial_ids, self._num_open = [spec.trial_id for spec in specs], len(specs)
+        if len(specs) == 1:
+            self._steps = self._load(self._program.steps)(specs[0], plan, checkpoints[0])
+        else:
+            self._steps = self._load(self._program.pack_steps)(specs, plan, checkpoints)
 
     def advance(self) -> tuple[RankStep, bytes | None, bytes | None]:
         """Run up to the next report.
@@ -145,23 +161,30 @@ class Rank:
         try:
             step = self._next()
         except Exception as error:
-            status, reason = status_of(error)
-            step = RankStep(failure=RankFailure(status, reason)), None, None
-        if step[0].record is None:
+            step = RankStep(failure=RankFailure(*status_of(error)), is_last=True), None, None
+        if step[0].is_last:
             self._let_go()
         return step
 
     def _next(self) -> tuple[RankStep, bytes | None, bytes | None]:
         from benchmark.result import TrialOutcome
+        from benchmark.training.failure import status_of
 
         if self._steps is None:
             raise RuntimeError("the rank has no trial")
         report = next(self._steps, None)
         if report is None:
             raise RuntimeError("the trial ended without an outcome")
+        trial_id = getattr(report, "trial_id", self._trial_ids[0])
+        report = getattr(report, "report", report)
+        if not isinstance(report, TrialOutcome | Exception):
+            return RankStep(record=report.record, trial_id=trial_id), report.checkpoint, None
+        self._num_open -= 1
+        is_last = self._num_open == 0
         if isinstance(report, TrialOutcome):
-            return RankStep(result=report.result), report.checkpoint, report.predictions
-        return RankStep(record=report.record), report.checkpoint, None
+            step = RankStep(result=report.result, trial_id=trial_id, is_last=is_last)
+            return step, report.checkpoint, report.predictions
+        return RankStep(given_up=RankFailure(*status_of(report)), trial_id=trial_id, is_last=is_last), None, None
 
     def _let_go(self) -> None:
         if self._steps is not None:
@@ -182,7 +205,8 @@ class Rank:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _load_steps(self) -> Callable[..., Iterator[Any]]:
-        module_name, _, function_name = self._program.steps.partition(":")
+    @staticmethod
+    def _load(path: str) -> Callable[..., Iterator[Any]]:
+        module_name, _, function_name = path.partition(":")
         function: Callable[..., Iterator[Any]] = getattr(importlib.import_module(module_name), function_name)
         return function

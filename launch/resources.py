@@ -67,6 +67,11 @@ def check_feasible(resources: TrialResources, num_workers: int, nodes: tuple[Nod
         raise MissingError(_what_is_missing(resources, num_workers, nodes))
 
 
+def count_slots(resources: TrialResources, num_workers: int, nodes: tuple[Node, ...]) -> int:
+    """Return how many trials run at once on the empty cluster, at most; placement strategies may lower it."""
+    return sum(_bundles_that_fit(resources, node) for node in nodes) // num_workers
+
+
 def _bundles_that_fit(resources: TrialResources, node: Node) -> int:
     fitting = math.inf
     if resources.cpus_per_worker > 0:

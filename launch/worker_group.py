@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,14 +61,20 @@ class GroupStep:
     """One step of all ranks, as rank 0 reports it; the bytes stay where they are, behind references.
 
     Attributes:
+        trial_id: Whose step it is.
         record: An epoch's measurements, or none at the end.
         result: The finished trial's record, or none before.
+        given_up: Why this trial of a pack, and no other, cannot go on.
+        is_last: Whether all trials have ended.
         checkpoint: Reference to the bytes to resume from, or to the adapter's weights at the end.
         predictions: Reference to the predictions' bytes at the end.
     """
 
+    trial_id: str
     record: EpochRecord | None
     result: TrialResult | None
+    given_up: RankFailure | None
+    is_last: bool
     checkpoint: Any
     predictions: Any
 
@@ -118,23 +125,23 @@ class WorkerGroup:
         joins = self._join()
         self._gather(warm_ups + joins)
 
-    def begin(self, spec_json: str, plan_json: str, checkpoint: Any) -> None:
-        """Hand all ranks a trial.
+    def begin(self, plan_json: str, spec_jsons: Sequence[str], checkpoints: Sequence[Any]) -> None:
+        """Hand all ranks a trial, or several to train in one pass.
 
         Args:
-            spec_json: The trial's spec.
-            plan_json: Its launch plan.
-            checkpoint: Reference to the bytes to resume from; their value may be none.
+            plan_json: Their launch plan.
+            spec_jsons: The trials' specs.
+            checkpoints: References to the bytes that each resumes from; their value may be none.
 
         Raises:
             GroupFailedError: A rank died or refused.
         """
         self._under_way = []
-        self._gather([rank.begin.remote(spec_json, plan_json, checkpoint) for rank in self._ranks])
+        self._gather([rank.begin.remote(plan_json, list(spec_jsons), *checkpoints) for rank in self._ranks])
         self._send_on()
 
     def advance(self) -> GroupStep:
-        """Wait for the ranks' next report. After an epoch they go on at once: who reads the report keeps none waiting.
+        """Wait for the ranks' next report. Before the last they go on at once: who reads a report keeps none waiting.
 
         Raises:
             GroupFailedError: A rank failed or died. Where the others may hang in a collective, the group is gone.
@@ -142,9 +149,12 @@ class WorkerGroup:
         returned, self._under_way = self._under_way, []
         steps = self._gather([references[0] for references in returned], timeout_seconds=None)
         _, checkpoint, predictions = returned[0]
-        if steps[0].record is not None:
+        first = steps[0]
+        if not first.is_last:
             self._send_on()
-        return GroupStep(steps[0].record, steps[0].result, checkpoint, predictions)
+        return GroupStep(
+            first.trial_id, first.record, first.result, first.given_up, first.is_last, checkpoint, predictions
+        )
 
     def kill(self) -> None:
         """End the ranks at once, wherever they are."""

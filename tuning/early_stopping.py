@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from benchmark.result import EpochRecord
 from tuning.search_space import EarlyStoppingSpec
 from tuning.study import Study, Unit
-from tuning.trainable import TRIAL_ID
+from tuning.trainable import TRIAL_IDS
 
 
 class HalvingWithinUnits(FIFOScheduler):
@@ -61,7 +61,7 @@ class HalvingWithinUnits(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune: an epoch has ended, and the trial goes on or not."""
         # Epoch 0 is the untouched start, and after the last one there is nothing to save.
-        if not 0 < result.get("epoch", 0) < self._epochs[trial.config[TRIAL_ID]]:
+        if not 0 < result.get("epoch", 0) < self._epochs[trial.config[TRIAL_IDS]]:
             return str(TrialScheduler.CONTINUE)
         return str(self._of(trial).on_trial_result(tune_controller, trial, result))
 
@@ -74,7 +74,7 @@ class HalvingWithinUnits(FIFOScheduler):
         self._of(trial).on_trial_remove(tune_controller, trial)
 
     def _of(self, trial: Any) -> ASHAScheduler:
-        return self._halvings[self._units[trial.config[TRIAL_ID]]]
+        return self._halvings[self._units[trial.config[TRIAL_IDS]]]
 
 
 def halving_of(study: Study) -> HalvingWithinUnits | None:

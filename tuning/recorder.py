@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ class Recorder:
         self._ledger = Ledger(Path(output_directory))
         self._study = study
         self._trials = trials
+
+    def still_open(self, trial_ids: Sequence[str]) -> list[str]:
+        """Return those of the trials that have not ended for good: a slot that was lost had perhaps finished some."""
+        entries = self._ledger.entries(trial_ids)
+        ended = {key for key, entry in entries.items() if isinstance(entry.state, TrialStatus) and entry.state.is_final}
+        return [trial_id for trial_id in trial_ids if trial_id not in ended]
 
     def begin(self, trial_id: str) -> tuple[Assignment, bytes | None]:
         """Record a trial as running, and return it with the checkpoint it goes on from."""

@@ -60,6 +60,7 @@ class RunSettings:
         max_hours: After so long no new epoch starts; what is unfinished can be resumed.
         report_directory: Where the report goes; none for `reports/STUDY` in the output directory.
         strict: Refuse to report a study with missing seeds.
+        pack: Whether trials may train in one pass.
     """
 
     output_directory: Path
@@ -68,6 +69,7 @@ class RunSettings:
     max_hours: float | None = None
     report_directory: Path | None = None
     strict: bool = False
+    pack: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _run_open_trials(
             should_stop=_deadline(settings.max_hours),
             trial_scheduler=lambda: _trial_scheduler(growing.study, ledger),
             next_round=next_round,
+            max_trials_per_pack=_max_trials_per_pack(growing.study, settings),
         )
         tracking.open()
     except KeyboardInterrupt:
@@ -214,9 +217,14 @@ class _Tracking:
         return outcome.undelivered_trial_ids
 
 
+def _max_trials_per_pack(study: Study, settings: RunSettings) -> int:
+    """Return how many trials may train in one pass: early stopping decides trial by trial, so each is alone there."""
+    return study.spec.resources.trials_per_pack if settings.pack and not study.stops_early else 1
+
+
 def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
     """Return what gives up a search's trials, with what earlier runs found; none where nothing does."""
-    if study.spec.search is None or study.spec.search.early_stopping is None:
+    if not study.stops_early:
         return None
     from tuning.early_stopping import halving_of
 

@@ -10,10 +10,11 @@ from benchmark.errors import RequestError, SourceMismatchError
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect
 from launch.ranks import TrialProgram
-from launch.resources import check_feasible
+from launch.resources import check_feasible, count_slots
 from launch.worker_group import GroupShape
 from tuning.interrupts import termination_as_interrupt
 from tuning.ledger import Ledger
+from tuning.packing import packed
 from tuning.recorder import record_failure, start_recorder
 from tuning.scheduled_trial import ScheduledTrial
 
@@ -35,6 +36,7 @@ def run_trials(
     should_stop: Callable[[], bool] = lambda: False,
     trial_scheduler: Callable[[], Any] = lambda: None,
     next_round: Callable[[], Sequence[ScheduledTrial]] = lambda: (),
+    max_trials_per_pack: int = 1,
 ) -> dict[str, TrialStatus]:
     """Run those trials that have no final status yet, as many at once as the cluster holds.
 
@@ -51,6 +53,7 @@ def run_trials(
         should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
         trial_scheduler: Makes Ray Tune's for each round, to give up the trials of a search early.
         next_round: Asked when all have ended: the trials that are known only now; none ends the run.
+        max_trials_per_pack: How many trials may train in one pass; 1: each alone.
 
     Returns:
         The status of each trial that ended in this run.
@@ -72,7 +75,7 @@ def run_trials(
         run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop)
         while open_trials:
             for group in _grouped_by_shape(open_trials):
-                statuses |= run.run_group(group, trial_scheduler())
+                statuses |= run.run_group(group, trial_scheduler(), max_trials_per_pack)
             open_trials = [] if should_stop() else _without_final(next_round(), ledger)
             _check_feasible(open_trials, cluster)
     return statuses
@@ -102,7 +105,9 @@ class _Run:
         self._observer = observer
         self._should_stop = should_stop
 
-    def run_group(self, group: Sequence[ScheduledTrial], trial_scheduler: Any) -> dict[str, TrialStatus]:
+    def run_group(
+        self, group: Sequence[ScheduledTrial], trial_scheduler: Any, max_trials_per_pack: int
+    ) -> dict[str, TrialStatus]:
         """Run trials of one shape in one `Tuner.fit`."""
         # Ray Tune takes seconds to import, and a study that is already done does not need it.
         from tuning.tune_run import DriverSide, run_tune
@@ -111,9 +116,12 @@ class _Run:
             return {}
         driver_side = DriverSide(self._observer, self._should_stop)
         trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
+        shape = group[0].shape
+        num_slots = count_slots(shape.resources, shape.num_workers, self._cluster.nodes)
+        packs = packed(group, max_trials_per_pack, num_slots)
         run_tune(
-            list(trials),
-            self._settings(group[0].shape, trials),
+            [[trial.spec.trial_id for trial in pack] for pack in packs],
+            self._settings(shape, trials),
             driver_side,
             self._cluster.folder / "tune",
             trial_scheduler,

@@ -1,12 +1,14 @@
-"""One slot of a study: trials run in it one after the other, in the same warm worker group.
+"""One slot of a study: trials run in it one after the other, or several in one pass, in the same warm worker group.
 
-A trial's failure is its result: it is recorded and the slot goes on. A lost rank is no result: the trial goes on from
-its last epoch in a fresh group, up to `MAX_RETRIES` times.
+A trial's failure is its result: it is recorded and the slot goes on. A lost rank is no result: the trials go on from
+their last epoch in a fresh group, up to `MAX_RETRIES` times. What ends a pack as a whole says nothing about its single
+trials, so the ones that are left then run one after the other.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +22,23 @@ MAX_RETRIES = 2
 
 @dataclass(frozen=True)
 class SlotStep:
-    """What one step of a slot brought: an epoch's record, or the status that ended the trial."""
+    """What one step of a slot brought.
 
+    Attributes:
+        trial_id: Whose step it is; none where all trials had ended before.
+        record: An epoch's record, or none at the end.
+        status: How the trial ended, or none before.
+        is_last: Whether the slot has nothing left to do.
+    """
+
+    trial_id: str | None
     record: EpochRecord | None = None
     status: TrialStatus | None = None
+    is_last: bool = False
 
 
 class Slot:
-    """A worker group and the trial that is in it."""
+    """A worker group and the trials that are in it."""
 
     def __init__(self, group: WorkerGroup, recorder: Any) -> None:
         """Describe an empty slot.
@@ -38,52 +49,73 @@ class Slot:
         """
         self._group = group
         self._recorder = recorder
-        self._trial_id = ""
-        self._assignment: Assignment | None = None
-        self._taken_at_seconds = 0.0
+        self._lots: list[list[str]] = []
+        self._must_begin = False
         self._is_untouched = False
         self._num_retries = 0
         self._failure: RankFailure | None = None
+        self._spent_seconds: dict[str, float] = {}
+        self._charged_until_seconds = 0.0
         self._unwritten: list[Any] = []
 
-    def take(self, trial_id: str, taken_at_seconds: float) -> None:
-        """Take up a trial; it begins with its first step.
+    def take(self, trial_ids: Sequence[str], taken_at_seconds: float) -> None:
+        """Take up a trial, or several to train in one pass; they begin with the first step.
 
         Not before, since Tune may start a slot for a trial, give that trial to another slot that has become free
         meanwhile, and then hand this slot the next one.
 
         Args:
-            trial_id: Which one.
-            taken_at_seconds: When it got the slot, Unix time; its wall time counts from there.
+            trial_ids: Which ones.
+            taken_at_seconds: When they got the slot, Unix time; their wall time counts from there.
         """
         if not self._is_untouched:
-            self._taken_at_seconds = taken_at_seconds
-        self._trial_id = trial_id
-        self._is_untouched = True
+            self._charged_until_seconds = taken_at_seconds
+        self._lots = [list(trial_ids)]
+        self._is_untouched = self._must_begin = True
+        self._spent_seconds = {}
         self._num_retries = 0
         self._failure = None
 
     def step(self) -> SlotStep:
-        """Run the trial up to its next report. Never raises for what happens inside a trial.
+        """Run up to the next report. Never raises for what happens inside a trial.
 
         Raises:
             SourceMismatchError: A rank imports other sources than the driver.
         """
-        if self._is_untouched:
-            self._is_untouched = False
-            self._guarded(self._begin)
-        step = None
-        while step is None and self._failure is None:
-            step = self._guarded(self._group.advance)
-        if step is None:
+        self._leave_out_what_ended()
+        while self._lots:
+            if self._must_begin:
+                self._must_begin = False
+                self._guarded(self._begin)
+            step = None
+            while step is None and self._failure is None:
+                step = self._guarded(self._group.advance)
+            if step is not None:
+                return self._recorded(step)
             assert self._failure is not None
-            return self._close_failed(self._failure)
-        return self._close(step) if step.result is not None else self._record_epoch(step)
+            if len(self._lots[0]) == 1:
+                return self._close_failed(self._failure)
+            self._break_up()
+        return SlotStep(None, is_last=True)
 
     def end(self) -> None:
         """End the ranks, once all that they reported is written."""
         self._settle(keep=0)
         self._group.kill()
+
+    def _leave_out_what_ended(self) -> None:
+        import ray
+
+        if self._is_untouched and len(self._lots[0]) > 1:
+            self._lots = [lot for lot in [ray.get(self._recorder.still_open.remote(self._lots[0]))] if lot]
+        self._is_untouched = False
+
+    def _break_up(self) -> None:
+        """Let the trials of a pack that failed as a whole go on one by one, each from its own last epoch."""
+        self._lots[:1] = [[trial_id] for trial_id in self._lots[0]]
+        self._must_begin = True
+        self._num_retries = 0
+        self._failure = None
 
     def _guarded(self, action: Any) -> Any:
         """Return the action's value; when a rank is lost, begin again from the last epoch and return none."""
@@ -107,46 +139,74 @@ class Slot:
         import ray
 
         self._settle(keep=0)
-        assigned = self._recorder.begin.options(num_returns=2).remote(self._trial_id)
+        lot = self._lots[0]
+        assigned = [self._recorder.begin.options(num_returns=2).remote(trial_id) for trial_id in lot]
         if not self._group.is_running:
             self._group.start()
-        self._assignment = ray.get(assigned[0])
-        self._group.begin(self._assignment.spec_json, self._assignment.plan_json, assigned[1])
+        assignments: list[Assignment] = ray.get([assignment for assignment, _ in assigned])
+        for trial_id, assignment in zip(lot, assignments, strict=True):
+            self._spent_seconds.setdefault(trial_id, assignment.wall_seconds_before)
+        specs = [assignment.spec_json for assignment in assignments]
+        self._group.begin(assignments[0].plan_json, specs, [checkpoint for _, checkpoint in assigned])
 
-    def _record_epoch(self, step: GroupStep) -> SlotStep:
-        assert step.record is not None
-        # The next epoch runs while this one is written; one may be on its way, no more.
-        self._settle(keep=1)
-        self._unwritten.append(
-            self._recorder.record_epoch.remote(self._trial_id, step.record, step.checkpoint, self._wall_seconds())
-        )
-        return SlotStep(record=step.record)
-
-    def _close(self, step: GroupStep) -> SlotStep:
+    def _recorded(self, step: GroupStep) -> SlotStep:
+        """Write down what a step brought."""
+        self._charge()
+        if step.record is not None:
+            return self._record_epoch(step.trial_id, step.record, step.checkpoint)
+        if step.given_up is not None:
+            return self._close(step.trial_id, self._write_failure(step.trial_id, step.given_up))
         assert step.result is not None
-        self._settle(keep=0)
         result = self._with_wall_seconds(step.result)
-        self._unwritten.append(self._recorder.record_result.remote(result, step.checkpoint, step.predictions))
         self._settle(keep=0)
-        return SlotStep(status=result.status)
+        self._unwritten.append(self._recorder.record_result.remote(result, step.checkpoint, step.predictions))
+        return self._close(step.trial_id, result.status)
+
+    def _record_epoch(self, trial_id: str, record: EpochRecord, checkpoint: Any) -> SlotStep:
+        # The next epoch runs while this one is written; one a trial may be on its way, no more.
+        self._settle(keep=len(self._lots[0]))
+        spent = self._spent_seconds[trial_id]
+        self._unwritten.append(self._recorder.record_epoch.remote(trial_id, record, checkpoint, spent))
+        return SlotStep(trial_id, record=record)
 
     def _close_failed(self, failure: RankFailure) -> SlotStep:
-        self._settle(keep=0)
+        self._charge()
+        (trial_id,) = self._lots[0]
+        self._failure = None
         reason = failure.reason
         if self._num_retries:
             reason += f" (after {self._num_retries} retries from the last epoch)"
-        self._unwritten.append(self._recorder.record_failure.remote(self._trial_id, failure.status, reason))
+        return self._close(trial_id, self._write_failure(trial_id, RankFailure(failure.status, reason)))
+
+    def _write_failure(self, trial_id: str, failure: RankFailure) -> TrialStatus:
         self._settle(keep=0)
-        return SlotStep(status=failure.status)
+        self._unwritten.append(self._recorder.record_failure.remote(trial_id, failure.status, failure.reason))
+        return failure.status
+
+    def _close(self, trial_id: str, status: TrialStatus) -> SlotStep:
+        """Take a trial that has ended out of the slot; after the last of a lot the next one begins."""
+        self._settle(keep=0)
+        self._lots[0].remove(trial_id)
+        if not self._lots[0]:
+            del self._lots[0]
+            self._must_begin = True
+            self._num_retries = 0
+        return SlotStep(trial_id, status=status, is_last=not self._lots)
 
     def _with_wall_seconds(self, result: TrialResult) -> TrialResult:
         if result.cost is None:
             return result
-        return result.model_copy(update={"cost": result.cost.model_copy(update={"wall_seconds": self._wall_seconds()})})
+        spent = self._spent_seconds[result.trial_id]
+        return result.model_copy(update={"cost": result.cost.model_copy(update={"wall_seconds": spent})})
 
-    def _wall_seconds(self) -> float:
-        before = self._assignment.wall_seconds_before if self._assignment else 0.0
-        return time.time() - self._taken_at_seconds + before
+    def _charge(self) -> None:
+        """Share the time since the last report among the trials that ran meanwhile."""
+        now, lot = time.time(), self._lots[0]
+        for trial_id in lot:
+            self._spent_seconds[trial_id] = self._spent_seconds.get(trial_id, 0.0) + (
+                now - self._charged_until_seconds
+            ) / len(lot)
+        self._charged_until_seconds = now
 
     def _settle(self, keep: int) -> None:
         """Wait until at most `keep` of the writes are still on their way."""

@@ -74,6 +74,11 @@ class Study:
         """All trials, those to come included."""
         return len(self.trials) + self.num_trials_to_come
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether a search gives up trials before their last epoch."""
+        return self.spec.search is not None and self.spec.search.early_stopping is not None
+
     @functools.cached_property
     def trial_specs(self) -> dict[str, TrialSpec]:
         """What each trial is, by its id."""

@@ -12,6 +12,7 @@ from benchmark.spec import Frozen
 from launch.resources import PlacementStrategy
 from reports.claims import ClaimSpec
 from tuning.matching import MatchSpec, read_match
+from tuning.packing import DEFAULT_TRIALS_PER_PACK
 from tuning.search_space import SearchSpec
 
 
@@ -37,6 +38,11 @@ class ResourcesSpec(Frozen):
     )
     cast_frozen_weights: bool = Field(
         default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
+    )
+    trials_per_pack: int = Field(
+        default=DEFAULT_TRIALS_PER_PACK,
+        ge=1,
+        description="trials that may train in one pass over their frozen backbone; 1: each alone",
     )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,26 @@ from launch.staging import Sources
 from launch.worker_group import GroupShape, WorkerGroup
 from tuning.slot import Slot
 
-TRIAL_ID = "benchmark_trial_id"
-"""The key under which Tune's configuration names a trial. Tune has a `trial_id` of its own."""
+TRIAL_IDS = "benchmark_trial_ids"
+"""The key of Tune's configuration for the trials of a pack, or the one trial. Tune has a `trial_id` of its own."""
 
+TRIAL_ID = "benchmark_trial_id"
 RECORD = "record"
 STATUS = "status"
 REFUSAL = "refusal"
-"""Keys of what a step reports: an epoch's JSON, the trial's final status, or why no trial may run here."""
+"""Keys of what a step reports: whose it is, an epoch's JSON, the trial's final status, or why no trial may run here."""
+
+_SEPARATOR = ","
+
+
+def joined_ids(trial_ids: Sequence[str]) -> str:
+    """Return the ids of a pack as one value of Tune's configuration, which resolves lists in its own ways."""
+    return _SEPARATOR.join(trial_ids)
+
+
+def ids_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the trials that a configuration names."""
+    return str(config[TRIAL_IDS]).split(_SEPARATOR)
 
 
 @dataclass(frozen=True)
@@ -43,34 +57,34 @@ class SlotSettings:
 
 
 class SlotTrainable(tune.Trainable):
-    """Runs trials in one slot; a step is an epoch."""
+    """Runs trials in one slot; a step is an epoch of one of them."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the slot and the first trial. The slot's start is part of that trial's wall time."""
+        """Take the slot and the first trials. The slot's start is part of their wall time."""
         import ray
 
         settings: SlotSettings = config["settings"]
         group = WorkerGroup(settings.shape, settings.program, settings.sources, ray.util.get_current_placement_group())
         self._slot = Slot(group, settings.recorder)
-        self._slot.take(config[TRIAL_ID], max(settings.started_at_seconds, process_started_at_seconds()))
+        self._slot.take(ids_of(config), max(settings.started_at_seconds, process_started_at_seconds()))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial into the warm slot."""
+        """Take the next trials into the warm slot."""
         self.config = new_config
-        self._slot.take(new_config[TRIAL_ID], time.time())
+        self._slot.take(ids_of(new_config), time.time())
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch, or the end of the trial."""
+        """Run up to the next epoch of a trial, or its end."""
         try:
             step = self._slot.step()
         except SourceMismatchError as error:
             return {REFUSAL: str(error), "done": True}
         if step.record is not None:
             scores = {"epoch": step.record.epoch, "validation_top1": step.record.validation_top1}
-            return {RECORD: step.record.model_dump_json(), **scores}
-        assert step.status is not None
-        return {STATUS: step.status.value, "done": True}
+            return {TRIAL_ID: step.trial_id, RECORD: step.record.model_dump_json(), **scores}
+        ended = {} if step.status is None else {TRIAL_ID: step.trial_id, STATUS: step.status.value}
+        return {**ended, "done": step.is_last}
 
     def cleanup(self) -> None:
         """End the ranks with the slot."""

@@ -12,7 +12,17 @@ from ray import tune
 from ray.tune import Callback, Stopper
 
 from benchmark.result import EpochRecord, TrialStatus
-from tuning.trainable import RECORD, REFUSAL, STATUS, TRIAL_ID, SlotSettings, SlotTrainable
+from tuning.trainable import (
+    RECORD,
+    REFUSAL,
+    STATUS,
+    TRIAL_ID,
+    TRIAL_IDS,
+    SlotSettings,
+    SlotTrainable,
+    ids_of,
+    joined_ids,
+)
 
 _QUIET_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -65,34 +75,36 @@ class DriverSide(Callback, Stopper):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune: an actor has taken the trial."""
-        trial_id = trial.config[TRIAL_ID]
-        if trial_id not in self._started:
-            self._started.add(trial_id)
-            self._observer.on_trial_started(trial_id)
+        """Tune: an actor has taken the trials."""
+        for trial_id in ids_of(trial.config):
+            if trial_id not in self._started:
+                self._started.add(trial_id)
+                self._observer.on_trial_started(trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Tune: a step has ended."""
-        trial_id = trial.config[TRIAL_ID]
         if REFUSAL in result:
             self.refusal = result[REFUSAL]
         elif RECORD in result:
-            self._observer.on_epoch(trial_id, EpochRecord.model_validate_json(result[RECORD]))
+            self._observer.on_epoch(result[TRIAL_ID], EpochRecord.model_validate_json(result[RECORD]))
         elif STATUS in result:
-            self.statuses[trial_id] = TrialStatus(result[STATUS])
-            self._observer.on_trial_ended(trial_id, self.statuses[trial_id])
+            self.statuses[result[TRIAL_ID]] = TrialStatus(result[STATUS])
+            self._observer.on_trial_ended(result[TRIAL_ID], self.statuses[result[TRIAL_ID]])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune: the trial is over, by itself or because the search gave it up."""
-        trial_id = trial.config[TRIAL_ID]
-        if trial_id not in self.statuses and not self._is_stopping and self.refusal is None:
-            self.cut_short.append(trial_id)
+        """Tune: the trials are over, by themselves or because the search gave one up."""
+        if not self._is_stopping and self.refusal is None:
+            self.cut_short += self._open_of(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune: the slot itself was lost, with all retries."""
-        self.errors[trial.config[TRIAL_ID]] = str(trial.get_error() or "the slot's process was lost")
+        error = str(trial.get_error() or "the slot's process was lost")
+        self.errors |= dict.fromkeys(self._open_of(trial), error)
+
+    def _open_of(self, trial: Any) -> list[str]:
+        return [trial_id for trial_id in ids_of(trial.config) if trial_id not in self.statuses]
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Tune: no trial is stopped on its own."""
@@ -105,7 +117,7 @@ class DriverSide(Callback, Stopper):
 
 
 def run_tune(
-    trial_ids: Sequence[str],
+    packs: Sequence[Sequence[str]],
     settings: SlotSettings,
     driver_side: DriverSide,
     folder: Path,
@@ -115,7 +127,7 @@ def run_tune(
     """Run one group of equal-shaped trials to their ends.
 
     Args:
-        trial_ids: Which ones, in this order.
+        packs: The ids of the trials that share a slot, in this order; most often one alone.
         settings: What their slots share.
         driver_side: Who listens.
         folder: Where Tune may keep its files; they go with it.
@@ -125,7 +137,7 @@ def run_tune(
     with _quiet():
         tuner = tune.Tuner(
             tune.with_resources(SlotTrainable, _placement(settings)),
-            param_space={TRIAL_ID: tune.grid_search(list(trial_ids)), "settings": settings},
+            param_space={TRIAL_IDS: tune.grid_search([joined_ids(pack) for pack in packs]), "settings": settings},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
                 num_samples=1,
@@ -154,7 +166,7 @@ def _placement(settings: SlotSettings) -> tune.PlacementGroupFactory:
 
 
 def _trial_name(trial: Any) -> str:
-    return str(trial.config[TRIAL_ID])
+    return ids_of(trial.config)[0]
 
 
 @contextlib.contextmanager

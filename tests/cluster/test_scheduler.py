@@ -18,12 +18,12 @@ from launch.ranks import TrialProgram
 from launch.resources import TrialResources
 from launch.staging import Sources
 from tests.trials import make_spec
-from tuning import scheduler
+from tuning import packing, scheduler
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.scheduler import run_trials
 
-PROGRAM = TrialProgram("fake_trial:trial_steps", adopt=False)
+PROGRAM = TrialProgram("fake_trial:trial_steps", "fake_trial:pack_steps", adopt=False)
 PROGRAMS_FOLDER = str(Path(__file__).parent / "programs")
 
 
@@ -105,6 +105,10 @@ def in_pairs(seed: int, **options) -> ScheduledTrial:
     return ScheduledTrial(make_spec(seed, **options), plan_launch(4, num_workers=2))
 
 
+def in_one_slot(trial: ScheduledTrial) -> ScheduledTrial:
+    return dataclasses.replace(trial, resources=TrialResources(cpus_per_worker=2))
+
+
 def result_of(ledger: Ledger, trial: ScheduledTrial):
     result = ledger.result(trial.spec.trial_id)
     assert result is not None
@@ -162,13 +166,65 @@ def test_only_unfinished_trials_run_when_the_study_is_run_again(mixed_run, share
     assert sorted(listener.started) == sorted(expected)
 
 
+@pytest.fixture
+def all_pack(monkeypatch):
+    """Lets trials without training pack, whose options no real method has."""
+    monkeypatch.setattr(packing, "_packs", lambda spec: True)
+
+
+def processes_of(ledger: Ledger, trial: ScheduledTrial) -> list[str]:
+    return result_of(ledger, trial).reason.split("[")[1].strip("]").split(", ")
+
+
+def test_trials_of_a_pack_are_stored_one_by_one_when_one_of_them_diverges(shared_cluster, tmp_path, all_pack):
+    trials = [alone(0, epochs=1), alone(1, kind="diverge"), alone(2, epochs=3), alone(3)]
+    ledger, listener = Ledger(tmp_path), Listener()
+    statuses = run(trials, ledger, listener, max_trials_per_pack=8)
+    assert [statuses[trial.spec.trial_id] for trial in trials] == ["COMPLETED", "DIVERGED", "COMPLETED", "COMPLETED"]
+    assert statuses == listener.ended
+    assert result_of(ledger, trials[1]).reason == "DivergedError: the loss is nan"
+    assert [listener.epochs[trial.spec.trial_id] for trial in trials] == [[0, 1], [0], [0, 1, 2, 3], [0, 1, 2]]
+    # Two packs of two, one a slot: each in one process.
+    processes = [set(processes_of(ledger, trial)) for trial in (trials[0], trials[2], trials[3])]
+    assert all(len(own) == 1 for own in processes) and processes[1] == processes[2] != processes[0]
+    assert result_of(ledger, trials[0]).cost.wall_seconds > 0
+
+
+def test_trials_of_a_pack_go_on_alone_when_one_of_them_fails(shared_cluster, tmp_path, all_pack):
+    trials = [alone(seed, kind=kind) for seed, kind in enumerate(["none", "raise", "none"])]
+    ledger, listener = Ledger(tmp_path), Listener()
+    statuses = run([in_one_slot(trial) for trial in trials], ledger, listener, max_trials_per_pack=8)
+    assert [statuses[trial.spec.trial_id] for trial in trials] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert result_of(ledger, trials[1]).reason == "ValueError: no such block"
+    assert listener.epochs[trials[0].spec.trial_id] == [0, 1, 2], "what the pack had trained is kept"
+
+
+@pytest.mark.faults
+def test_trials_of_a_pack_go_on_from_their_last_epochs_when_a_rank_is_killed(shared_cluster, tmp_path, all_pack):
+    marker = str(tmp_path / "died")
+    trials = [in_pairs(0, epochs=3), in_pairs(1, epochs=3, kind="die_once", rank=1, marker=marker)]
+    ledger, listener = Ledger(tmp_path), Listener()
+    statuses = run(trials, ledger, listener, max_trials_per_pack=8)
+    assert set(statuses.values()) == {TrialStatus.COMPLETED}
+    for trial in trials:
+        assert listener.epochs[trial.spec.trial_id] == [0, 1, 2, 3]
+        assert len(set(processes_of(ledger, trial))) == 2
+
+
+@pytest.mark.faults
+def test_other_trials_of_a_pack_complete_when_one_kills_its_process_every_time(shared_cluster, tmp_path, all_pack):
+    trials = [in_one_slot(alone(0)), in_one_slot(alone(1, kind="die"))]
+    statuses = run(trials, Ledger(tmp_path), max_trials_per_pack=8)
+    assert [statuses[trial.spec.trial_id] for trial in trials] == [TrialStatus.COMPLETED, TrialStatus.NODE_LOST]
+
+
 @pytest.mark.faults
 def test_trial_goes_on_from_its_last_epoch_when_a_rank_is_killed(shared_cluster, tmp_path):
     trial = in_pairs(0, epochs=3, kind="die_once", rank=1, marker=str(tmp_path / "died"))
     ledger, listener = Ledger(tmp_path), Listener()
     assert run([trial], ledger, listener) == {trial.spec.trial_id: TrialStatus.COMPLETED}
     assert listener.epochs[trial.spec.trial_id] == [0, 1, 2, 3]
-    process_ids = result_of(ledger, trial).reason.split("[")[1].strip("]").split(", ")
+    process_ids = processes_of(ledger, trial)
     # Epoch 0 ran in the group that was lost, the others in the one that followed.
     assert [process_id == process_ids[0] for process_id in process_ids] == [True, False, False, False]
 

@@ -23,7 +23,7 @@ from tuning.cli.output import (
     print_json,
     tracking_uri_or_default,
 )
-from tuning.cli.running import Address, MaxHours, ReportDirectory, Strict, run_and_tell
+from tuning.cli.running import Address, MaxHours, NoPack, ReportDirectory, Strict, run_and_tell
 from tuning.search_settings import ended_as
 from tuning.study import expand, load_study, read_study_spec
 
@@ -79,6 +79,7 @@ def confirm(
     address: Address = "local",
     max_hours: MaxHours = None,
     report_dir: ReportDirectory = None,
+    no_pack: NoPack = False,
     strict: Strict = False,
     output: OutputDirectory = DEFAULT_OUTPUT,
     tracking_uri: TrackingUri = None,
@@ -93,5 +94,6 @@ def confirm(
         rule = "only a search has a selection to confirm"
         raise RequestError("study", spec.name, rule, f"Its conditions are fixed: adaptertune run {study}")
     confirming = confirmation(spec, read_lock(locked, spec))
-    options: dict[str, Any] = {"address": address, "max_hours": max_hours, "report_dir": report_dir, "strict": strict}
-    return run_and_tell(confirming, output=output, tracking_uri=tracking_uri, as_json=as_json, **options)
+    where: dict[str, Any] = {"address": address, "output": output, "tracking_uri": tracking_uri}
+    how: dict[str, Any] = {"max_hours": max_hours, "report_dir": report_dir, "pack": not no_pack, "strict": strict}
+    return run_and_tell(confirming, as_json=as_json, **where, **how)

@@ -37,6 +37,9 @@ MaxHours = Annotated[
     float | None, typer.Option(min=0, help="Stop after so many hours; the same command goes on from there.")
 ]
 ReportDirectory = Annotated[Path | None, typer.Option(help="Where the report goes.")]
+NoPack = Annotated[
+    bool, typer.Option("--no-pack", help="Train each trial alone, not several in one pass over the frozen backbone.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse to report a study with missing seeds.")]
 
 
@@ -46,6 +49,7 @@ def run(
     address: Address = "local",
     max_hours: MaxHours = None,
     report_dir: ReportDirectory = None,
+    no_pack: NoPack = False,
     strict: Strict = False,
     output: OutputDirectory = DEFAULT_OUTPUT,
     tracking_uri: TrackingUri = None,
@@ -57,6 +61,7 @@ def run(
         address=address,
         max_hours=max_hours,
         report_dir=report_dir,
+        pack=not no_pack,
         strict=strict,
         output=output,
         tracking_uri=tracking_uri,
@@ -70,6 +75,7 @@ def run_and_tell(
     address: str,
     max_hours: float | None,
     report_dir: Path | None,
+    pack: bool,
     strict: bool,
     output: Path,
     tracking_uri: str | None,
@@ -85,10 +91,13 @@ def run_and_tell(
         max_hours=max_hours,
         report_directory=report_dir,
         strict=strict,
+        pack=pack,
     )
     check_address(address)
     for warning in budget_warnings(study):
         errors.print(f"[bold yellow]warning[/]: {warning}", highlight=False, soft_wrap=True)
+    if pack and study.stops_early and study.spec.resources.trials_per_pack > 1:
+        errors.print("Early stopping decides trial by trial, so none trains in one pass with others.", style="dim")
     with LiveProgress(study.spec.name, output) as progress:
         outcome = run_study(study, run_settings, progress)
     if as_json:

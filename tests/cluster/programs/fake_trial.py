@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from benchmark.errors import DivergedError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.result import Cost, EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
-from benchmark.training.trial import EpochReport
+from benchmark.training.trial import EpochReport, MemberReport
 
 
 def trial_steps(
@@ -34,6 +34,23 @@ def trial_steps(
         started_epochs.append(os.getpid() if rank == 0 else 0)
         yield EpochReport(_record(epoch), json.dumps(started_epochs).encode() if rank == 0 else None)
     yield TrialOutcome(_result(spec, started_epochs), b"predictions", b"adapter")
+
+
+def pack_steps(
+    specs: Sequence[TrialSpec], plan: LaunchPlan, checkpoints: Sequence[bytes | None]
+) -> Iterator[MemberReport]:
+    """Advance all trials in turn, as one pass does; what a trial raises ends all, unless it diverges."""
+    pairs = zip(specs, checkpoints, strict=True)
+    running = {spec.trial_id: trial_steps(spec, plan, checkpoint) for spec, checkpoint in pairs}
+    while running:
+        for trial_id, steps in list(running.items()):
+            try:
+                report: EpochReport | TrialOutcome | DivergedError = next(steps)
+            except DivergedError as error:
+                report = error
+            if not isinstance(report, EpochReport):
+                del running[trial_id]
+            yield MemberReport(trial_id, report)
 
 
 def _misbehave(spec: TrialSpec, rank: int, epoch: int) -> None:

@@ -13,7 +13,7 @@ from benchmark.result import EpochRecord
 from tuning.early_stopping import HalvingWithinUnits, halving_of
 from tuning.study import Study, expand
 from tuning.study_spec import StudySpec
-from tuning.trainable import TRIAL_ID
+from tuning.trainable import TRIAL_IDS
 
 
 def study(epochs: int = 9, **stopping: Any) -> Study:
@@ -48,7 +48,7 @@ def halving(searching: Study) -> HalvingWithinUnits:
 
 
 def as_tune(trial_id: str) -> Any:
-    return SimpleNamespace(trial_id=f"tune-{trial_id}", config={TRIAL_ID: trial_id})
+    return SimpleNamespace(trial_id=f"tune-{trial_id}", config={TRIAL_IDS: trial_id})
 
 
 def told(made: HalvingWithinUnits, trial_id: str, epoch: int, score: float) -> str:
