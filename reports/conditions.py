@@ -18,6 +18,7 @@ from reports.fields import (
     selectable_fields,
     setting_of,
 )
+from reports.naming import ASSUMED_OPTIONS, label_of
 
 if TYPE_CHECKING:
     from benchmark.tracking import PlannedTrial, StudyRecord, TrackedTrial
@@ -168,23 +169,24 @@ def short_options(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def condition_labels(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return a label by condition: the method, its short options, and every other field that tells two apart.
+    """Return a label by condition: the method, its rank, and every other field that tells two of them apart.
 
     Random weights stand in every label, so that every table says so.
     """
     varying = varying_fields(specs.values())
-    labels = {}
-    for key, spec in specs.items():
-        fields = selectable_fields(spec)
-        extras = [f"{name}={fields[name]}" for name in sorted(varying[method_of(spec)]) if name in fields]
-        extras += [RANDOM_WEIGHTS] if has_random_weights(spec) else []
-        labels[key] = " · ".join([" ".join([method_of(spec), *short_options(spec).values()]), *extras])
-    return labels
+    return {key: _label(spec, varying[method_of(spec)]) for key, spec in specs.items()}
+
+
+def _label(spec: Mapping[str, Any], varying: set[str]) -> str:
+    fields = selectable_fields(spec)
+    others = {name: fields[name] for name in sorted(varying - ASSUMED_OPTIONS.keys()) if name in fields}
+    label = label_of(method_of(spec), options_of(spec), varying, others)
+    return f"{label} · {RANDOM_WEIGHTS}" if has_random_weights(spec) else label
 
 
 def varying_fields(specs: Any) -> dict[str, set[str]]:
-    """Return, by method, the fields beyond rank, placement and initialisation that differ among its conditions."""
-    named = {"rank", "placement", "init", "backbone", "dataset", "method"}
+    """Return, by method, the fields beyond the rank that differ among its conditions."""
+    named = {"rank", "backbone", "dataset", "method"}
     seen: dict[str, dict[str, set[str]]] = {}
     for spec in specs:
         fields = seen.setdefault(method_of(spec), {})

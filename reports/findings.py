@@ -8,6 +8,7 @@ from reports.analysis import Analysis
 from reports.conditions import Condition, Split, count_statuses, is_search, trials_in_scope
 from reports.fields import Setting
 from reports.formatting import listed, percent, percent_interval, plural, points, points_interval
+from reports.naming import method_title
 from reports.rank import recommendation
 from reports.statistics import estimate
 
@@ -65,7 +66,7 @@ def _best_sentence(analysis: Analysis) -> str:
     if len(best) == 1:
         return _one_best(next(iter(best.values())), is_search(analysis.study))
     wins = Counter(condition.method for condition in best.values()).most_common()
-    told = listed([f"{method} in {number}" for method, number in wins])
+    told = listed([f"{method_title(method)} in {number}" for method, number in wins])
     return f"Chosen on validation, the best method over {len(best)} backbone–data set pairs is {told}."
 
 
@@ -85,7 +86,7 @@ def _one_best(condition: Condition, searching: bool) -> str:
 def _third_sentence(analysis: Analysis) -> str:
     if is_search(analysis.study):
         tried = Counter(condition.method for condition in analysis.conditions)
-        return f"Settings tried: {listed([f'{method} {number}' for method, number in tried.items()])}."
+        return f"Settings tried: {listed([f'{method_title(method)} {number}' for method, number in tried.items()])}."
     if len(analysis.rank_curves) == 1:
         return recommendation(analysis.rank_curves[0])
     if len(analysis.rank_curves) > 1:

@@ -213,7 +213,8 @@ def _figure_markdown(drawing: Drawing) -> str:
 def _opening(links: RunLinks) -> str:
     if links.is_web:
         return f"Tracking: {escape_markdown(links.tracking_uri)}"
-    return f"Open the store with:\n\n```\n{links.command}\n```\n\nA run is then at `{links.path('RUN')}`."
+    where = f"In the folder of the store, `{links.store_file.replace('`', '')}`, this command opens it:"
+    return f"{where}\n\n```\n{links.command}\n```\n\nA run is then at `{links.path('RUN')}` below the printed address."
 
 
 def _runs_markdown(analysis: Analysis, links: RunLinks) -> str:

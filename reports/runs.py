@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -38,9 +39,14 @@ class RunLinks:
         return self.tracking_uri.startswith(("http://", "https://"))
 
     @property
+    def store_file(self) -> str:
+        """The name of a local store's file; its folder is one machine's matter."""
+        return PurePosixPath(self.tracking_uri).name
+
+    @property
     def command(self) -> str:
-        """The command that opens the store."""
-        return f"adaptertune ui --tracking-uri {shlex.quote(self.tracking_uri)}"
+        """The command that opens a local store, given in the folder that holds it."""
+        return f"adaptertune ui --tracking-uri {shlex.quote(f'sqlite:///{self.store_file}')}"
 
     def path(self, run_id: str) -> str:
         """Return where the MLflow UI shows a run, below its address."""

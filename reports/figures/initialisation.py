@@ -21,6 +21,7 @@ from reports.figures.drawing import (
     report_style,
 )
 from reports.formatting import ABSENT, percent
+from reports.naming import method_title
 from reports.result_tables import PLACE, place_cells, shown
 from reports.tables import Cell, Column, Table
 
@@ -82,7 +83,7 @@ def _panel(analysis: Analysis, top: Axes, bottom: Axes, group: Sequence[Conditio
         for axes, field, scale in ((top, "validation_top1", 100.0), (bottom, "feature_drift", 1.0)):
             _curve(axes, early_values(analysis, condition, field), scale, position, str(condition.option("init")))
     top.set(ylabel="validation top-1, %")
-    top.set_title(panel_title(group[0].method, group[0].setting.backbone_title, group[0].setting.dataset))
+    top.set_title(panel_title(method_title(group[0].method), group[0].setting.backbone_title, group[0].setting.dataset))
     top.legend(title=None, loc="lower right")
     bottom.set(xlabel="epoch", ylabel="feature drift")
     bottom.set_ylim(bottom=min(0.0, bottom.get_ylim()[0]))
@@ -139,4 +140,5 @@ def _spoken(analysis: Analysis, group: Sequence[Condition]) -> str:
     for condition in group:
         drift = _means(analysis, condition, "feature_drift")
         told.append(f"init {condition.option('init')}: {_drift(drift.get(0))}, then {_drift(drift.get(1))}")
-    return f"{group[0].method} on {group[0].setting.name}, feature drift at epoch 0 and 1: {'; '.join(told)}."
+    where = f"{method_title(group[0].method)} on {group[0].setting.name}"
+    return f"{where}, feature drift at epoch 0 and 1: {'; '.join(told)}."

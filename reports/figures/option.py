@@ -21,6 +21,7 @@ from reports.figures.drawing import (
     report_style,
 )
 from reports.formatting import percent
+from reports.naming import method_title, placement_title
 from reports.rank import RankCurve
 from reports.result_tables import points_table, shown
 from reports.statistics import estimate
@@ -136,17 +137,27 @@ def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
             style = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.6, "markersize": 6}
             axes.plot([100 * scores.mean], [row + offset], marker, label=label, **style)  # type: ignore[arg-type]
             label = None
-    axes.set_yticks(rows, [str(condition.option(option)) for condition in group])
+    axes.set_yticks(rows, [option_title(condition, option) for condition in group])
     axes.set_ylim(-0.6, len(group) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="top-1, %")
-    axes.set_title(panel_title(group[0].method, group[0].setting.backbone_title, group[0].setting.dataset))
+    axes.set_title(
+        panel_title(method_title(group[0].method), group[0].setting.backbone_title, group[0].setting.dataset)
+    )
+
+
+def option_title(condition: Condition, option: str) -> str:
+    """Return the value of an option as a reader names it."""
+    value = str(condition.option(option))
+    return placement_title(value) if option == "placement" else f"{option} {value}"
 
 
 def _spoken(group: Sequence[Condition], option: str) -> str:
     """Return the test means of a group in words."""
     means = [
-        f"{option} {condition.option(option)}: {percent(estimate(list(condition.scores('test').values())).mean)} %"
+        f"{option_title(condition, option)}: {percent(estimate(list(condition.scores('test').values())).mean)} %"
         for condition in group
     ]
-    return f"{group[0].method} on {group[0].setting.name}, mean test top-1 by {option}: {'; '.join(means)}."
+    return (
+        f"{method_title(group[0].method)} on {group[0].setting.name}, mean test top-1 by {option}: {'; '.join(means)}."
+    )

@@ -21,6 +21,7 @@ from reports.figures.drawing import (
     report_style,
 )
 from reports.formatting import count, mean_and_std, percent
+from reports.naming import method_title
 from reports.result_tables import PLACE, place_cells, shown
 from reports.statistics import estimate
 from reports.tables import Cell, Column, Table
@@ -74,7 +75,7 @@ def _panel(axes: Axes, group: Sequence[Condition], methods: Sequence[str], split
         parameters, colour = condition.num_trainable_parameters() or 0, colour_of(position)
         if scores.interval is not None:
             axes.plot([parameters] * 2, as_percent(scores.interval), color=colour, linewidth=1.1)
-        label = None if condition.method in labelled else condition.method
+        label = None if condition.method in labelled else method_title(condition.method)
         labelled.add(condition.method)
         style = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.6, "markersize": 6.5}
         marker = MARKERS[position % len(MARKERS)]

@@ -137,7 +137,12 @@ def test_page_names_every_run_when_tracking_is_local(built):
     text = built[0].index.read_text()
     run_ids = {run_id for condition in built[0].summary["conditions"] for run_id in condition["run_ids"]}
     assert all(run_id in text for run_id in run_ids)
-    assert "adaptertune ui --tracking-uri &#39;sqlite:////tmp/some folder/tracking.db&#39;" in text
+    assert "adaptertune ui --tracking-uri sqlite:///tracking.db" in text
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.md"])
+def test_no_path_of_one_machine_is_shown_when_tracking_is_local(built, name):
+    assert "/tmp/some folder" not in (built[1] / name).read_text()
 
 
 def test_figures_have_words_for_those_who_do_not_see_them_when_drawn(built):

@@ -24,7 +24,7 @@ def test_id_is_readable_when_method_has_options():
 def test_label_names_the_learning_rate_when_it_tells_conditions_apart():
     trials = [completed(make_spec("lora", 0, training={"learning_rate": rate}, rank=4), 0.9) for rate in (0.1, 0.2)]
     labels = [condition.label for condition in group_conditions(make_study(trials))]
-    assert labels == ["lora r4 · learning_rate=0.1", "lora r4 · learning_rate=0.2"]
+    assert labels == ["LoRA r4 · learning rate 0.1", "LoRA r4 · learning rate 0.2"]
 
 
 @pytest.mark.parametrize("status", [status for status in TrialStatus if status is not TrialStatus.COMPLETED])
