@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CurveReader", "Report", "build_report", "summarise"]
 
 FIGURE_NAMES = ("rank", "placement", "initialisation", "parameters")
-POINT_TABLES = ("rank_curve", "placement", "initialisation", "parameters")
+POINT_TABLES = ("rank_curve", "placement", "initialisation", "parameters", "paper", "paper_figures")
 FIGURE_SUFFIXES = ("png", "svg", "pdf")
 TABLE_SUFFIXES = ("md", "tex", "csv")
 

@@ -11,6 +11,8 @@ from reports.conditions import count_statuses, is_search, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
 from reports.formatting import ABSENT, duration, p_value, plural, points, points_interval
+from reports.paper_figures import paper_figures_table
+from reports.paper_table import paper_table
 from reports.provenance import cautions, disagreements, package_versions, provenance_facts
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
 from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
@@ -32,6 +34,7 @@ def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, 
         comparisons_table(analysis),
         claims_table(analysis),
         elbows_table(analysis),
+        *(table for table in (paper_table(analysis), paper_figures_table(analysis)) if table.rows),
         missing_table(analysis),
         costs_table(analysis),
         test_reads_table(analysis),
@@ -182,6 +185,8 @@ def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     parts += ["\n".join(f"- {name}: {value}" for name, value in facts(analysis)), SCOPE]
     parts += ["## Claims", *(_claim_markdown(verdict) for verdict in analysis.verdicts)]
     parts += [] if analysis.verdicts else [without_claims(study)]
+    for name in ("paper", "paper_figures"):
+        parts += [f"## {tables[name].title}", to_markdown(tables[name])] if name in tables else []
     for name in ("results", "comparisons", "elbows"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
     parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]

@@ -35,6 +35,17 @@ LATEX_SPECIALS = {
     "\u2009": r"\,",
 }
 
+PREAMBLE = "\n".join(
+    [
+        r"% \usepackage{booktabs}",
+        r"% \usepackage{siunitx}",
+        r"% \sisetup{separate-uncertainty=true, table-align-uncertainty=true, detect-weight=true}",
+    ]
+)
+"""What a document that takes a table in needs, as comments."""
+
+_NUMBER = re.compile(r"(?P<sign>[+−]?)(?P<whole>\d+)(?:\.(?P<decimals>\d+))?(?: ± (?P<std>[\d.]+))?")
+
 Raw = bool | int | float | str | None
 
 
@@ -48,6 +59,8 @@ class Cell:
         run_ids: The runs the number comes from.
         reason: Why it is absent, or what is unusual about it.
         forest: Low, mean and high of an interval to draw beside the number, fractions.
+        is_best: Whether it is set in bold: better than its rivals beyond doubt, not merely the largest.
+        mark: What sets it apart from this study's own numbers, such as `cited`; set in italics after the text.
     """
 
     text: str
@@ -55,6 +68,8 @@ class Cell:
     run_ids: tuple[str, ...] = ()
     reason: str | None = None
     forest: tuple[float, float, float] | None = None
+    is_best: bool = False
+    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,22 +126,54 @@ def to_markdown(table: Table) -> str:
     """Return the table as GitHub Markdown, specials escaped."""
     header = "| " + " | ".join(escape_markdown(column.title) for column in table.columns) + " |"
     rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
-    rows = ["| " + " | ".join(escape_markdown(cell.text) for cell in row) + " |" for row in table.rows]
+    rows = ["| " + " | ".join(_markdown_cell(cell) for cell in row) + " |" for row in table.rows]
     return "\n".join([header, rule, *rows, "", escape_markdown(caption_of(table)), ""])
 
 
 def to_latex(table: Table) -> str:
-    """Return the table as LaTeX with booktabs; each row's runs stand in a comment above it."""
-    alignment = "".join("r" if column.numeric else "l" for column in table.columns)
-    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    """Return the table as LaTeX with booktabs and siunitx; each row's runs stand in a comment above it."""
+    numbers = [_number_format(table, index) for index in range(len(table.columns))]
+    alignment = "".join(number or ("r" if table.columns[i].numeric else "l") for i, number in enumerate(numbers))
+    lines = [PREAMBLE, r"\begin{table}", r"\centering"]
     lines += [rf"\caption{{{escape_latex(caption_of(table))}}}", rf"\label{{tab:{_label(table.name)}}}"]
     lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
-    lines += [" & ".join(escape_latex(column.title) for column in table.columns) + r" \\", r"\midrule"]
+    titles = [_latex_cell(Cell(column.title), number) for column, number in zip(table.columns, numbers, strict=True)]
+    lines += [" & ".join(titles) + r" \\", r"\midrule"]
     for row in table.rows:
         runs = runs_of(row)
         lines += [f"% runs: {_one_line(' '.join(runs))}"] if runs else []
-        lines.append(" & ".join(escape_latex(cell.text) for cell in row) + r" \\")
+        cells = [_latex_cell(cell, number) for cell, number in zip(row, numbers, strict=True)]
+        lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _number_format(table: Table, index: int) -> str | None:
+    """Return siunitx's format of a column that holds numbers, wide enough for each of them; none for other columns."""
+    found = [_NUMBER.fullmatch(row[index].text.replace("\u2009", "")) for row in table.rows]
+    numbers = [match for match in found if match]
+    if not table.columns[index].numeric or not numbers:
+        return None
+    sign = "+" if any(match["sign"] for match in numbers) else ""
+    whole = max(len(match["whole"]) for match in numbers)
+    decimals = max(len(match["decimals"] or "") for match in numbers)
+    spreads = [match["std"].replace(".", "").lstrip("0") or "0" for match in numbers if match["std"]]
+    spread = f"({max(map(len, spreads))})" if spreads else ""
+    return f"S[table-format={sign}{whole}.{decimals}{spread}]"
+
+
+def _latex_cell(cell: Cell, number_format: str | None) -> str:
+    """Return a cell as LaTeX; in a column of numbers siunitx takes the numbers, and braces keep it off the rest."""
+    bold, mark = (r"\bfseries " if cell.is_best else ""), rf" \emph{{{escape_latex(cell.mark)}}}" if cell.mark else ""
+    plain = cell.text.replace("\u2009", "")
+    if number_format and not mark and _NUMBER.fullmatch(plain):
+        return bold + plain.replace("−", "-").replace(" ± ", " +- ")
+    text = bold + escape_latex(cell.text) + mark
+    return f"{{{text}}}" if number_format or bold else text
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return (f"**{text}**" if cell.is_best else text) + (f" *{escape_markdown(cell.mark)}*" if cell.mark else "")
 
 
 def to_csv(table: Table) -> str:
