@@ -16,6 +16,7 @@ from tuning.cli import (
     certifying,
     checks,
     data,
+    explain,
     locking,
     plan,
     pretraining,
@@ -48,6 +49,7 @@ app.command("lock", epilog=locking.LOCK_EXAMPLE)(locking.lock)
 app.command("confirm", epilog=locking.CONFIRM_EXAMPLE)(locking.confirm)
 app.command("train", epilog=single.EXAMPLE)(single.train)
 app.command("list", epilog=catalogue.EXAMPLE)(catalogue.list_members)
+app.command("explain", epilog=explain.EXAMPLE)(explain.explain)
 app.command("certify", epilog=certifying.EXAMPLE)(certifying.certify)
 app.add_typer(data.app, name="data")
 app.command("export", epilog=trained.EXPORT_EXAMPLE)(trained.export)
