@@ -18,13 +18,16 @@ from reports.record_tables import costs_table, missing_table, test_reads_table, 
 from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
 from reports.runs import RunLinks
 from reports.summary import SCOPE
-from reports.tables import Cell, Table, caption_of, escape_markdown, to_markdown
+from reports.tables import Cell, Table, caption_of, escape_markdown, to_csv, to_latex, to_markdown
 from reports.verdicts import RULE, Verdict
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+MOST_COPIED_ROWS = 500
+"""A longer table has no copy buttons: the page would carry it three times. Its files lie in `tables/`."""
 
 
 def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, Table]:
@@ -61,7 +64,9 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
     from markupsafe import Markup
 
     study, scale = analysis.study, claims_scale(analysis.verdicts)
-    tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
+    links = RunLinks.of(study)
+    whole = report_tables(analysis, drawings)
+    tables = {name: shown(table) for name, table in whole.items()}
     return {
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
         "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704 our own file
@@ -75,9 +80,10 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "claim_rule": RULE,
         "without_claims": without_claims(study),
         "tables": tables,
+        "forms": {name: _forms(table) for name, table in whole.items() if table.num_rows <= MOST_COPIED_ROWS},
         "scales": {"results": scale_of(tables["results"]), "comparisons": scale_of(tables["comparisons"], 0.0)},
         # matplotlib escaped the names in it; see reports.figures.drawing.inline_svg.
-        "figures": [(drawing, Markup(drawing.svg) if drawing.files else None) for drawing in drawings],  # noqa: S704
+        "figures": [(drawing, Markup(drawing.svg(links.href)) if drawing.files else None) for drawing in drawings],  # noqa: S704
         "missing": analysis.missing,
         "statuses": count_statuses(study),
         "overhead": duration(analysis.overhead_seconds),
@@ -86,8 +92,13 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "packages": package_versions(analysis.conditions),
         "disagreements": disagreements(analysis.conditions),
         "unplanned": unplanned_runs(study),
-        "links": RunLinks.of(study),
+        "links": links,
     }
+
+
+def _forms(table: Table) -> dict[str, str]:
+    """Return a table as its copy buttons give it: the content of its files."""
+    return {"latex": to_latex(table), "csv": to_csv(table)}
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:

@@ -58,7 +58,7 @@ def paper_table(analysis: Analysis, known: Published | None = None) -> Table:
 def caption(datasets: Sequence[str], has_published: bool) -> str:
     """Return what the table holds and how to read it."""
     told = [
-        "Test top-1 in percent, mean ± standard deviation over seeds; `missing` where no seed has completed.",
+        "Test top-1 in percent, mean ± standard deviation over seeds; “missing” where no seed has completed.",
         "Bold: the best of its backbone and data set, where a paired t-test against each of the others stays below "
         f"{SIGNIFICANT:g} after Holm's correction over the table.",
     ]

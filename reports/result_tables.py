@@ -87,7 +87,7 @@ def _result_row(condition: Condition, split: Split) -> tuple[Cell, ...]:
     interval = Cell(percent_interval(scores.interval), as_raw(scores.interval), runs, scores.reason, _forest(scores))
     return (
         *place_cells(condition),
-        Cell(condition.label),
+        Cell(condition.label, run_ids=runs),
         _mean_cell(condition, split),
         interval,
         Cell(f"{scores.num_seeds} of {planned}", scores.num_seeds, runs),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from reports.tables import Table
 
@@ -32,6 +32,8 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANELS_PER_ROW = 3
+MOST_MARKED_SEEDS = 400
+"""Each is an artist of its own, which costs time and bytes; larger figures draw a condition's seeds as one."""
 LONGEST_LINE = 32
 """Characters of a heading that fit a panel."""
 
@@ -69,6 +71,14 @@ SETTINGS: dict[str, object] = {
 
 
 @dataclass(frozen=True)
+class SeedMark:
+    """A seed's mark in a figure: what it says when pointed at, and the run it opens."""
+
+    text: str
+    run_id: str
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A figure as the report needs it.
 
@@ -81,6 +91,7 @@ class Drawing:
         files: Bytes by suffix (png, svg, pdf); empty where it is left out.
         left_out: Why it is left out; none where it is drawn.
         num_panels: How many panels it has side by side at most.
+        marks: The seeds' marks by the id they have in the SVG.
     """
 
     name: str
@@ -91,12 +102,19 @@ class Drawing:
     files: Mapping[str, bytes] | None = None
     left_out: str | None = None
     num_panels: int = 1
+    marks: Mapping[str, SeedMark] = field(default_factory=dict)
 
-    @property
-    def svg(self) -> str:
-        """The figure as SVG that stands inside the page and takes the page's colours."""
+    def svg(self, href: Callable[[str], str | None] = lambda run_id: None) -> str:
+        """Return the figure as SVG that stands inside the page and takes the page's colours.
+
+        Args:
+            href: Returns the link to a run; none where it has no address.
+        """
         assert self.files is not None, "a figure that is left out has no SVG"
-        return inline_svg(self.files["svg"].decode(), self.name, self.alternative)
+        svg = inline_svg(self.files["svg"].decode(), self.name, self.alternative)
+        for key, mark in self.marks.items():
+            svg = svg.replace(f'<g id="{self.name}-{key}">', _opening(f"{self.name}-{key}", mark, href(mark.run_id)), 1)
+        return svg
 
 
 @contextmanager
@@ -162,6 +180,29 @@ def inline_svg(svg: str, name: str, alternative: str) -> str:
         body = body.replace(colour, f"var(--series-{position})")
     body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)").replace(PAPER, "var(--paper)")
     return body.replace(">", f"><title>{escape(alternative)}</title>", 1)
+
+
+def _opening(key: str, mark: SeedMark, link: str | None) -> str:
+    """Return the opening tag of a seed's mark."""
+    from xml.sax.saxutils import quoteattr
+
+    values = {"id": key, "class": "seed", "data-tip": mark.text, "data-run": mark.run_id, "data-href": link}
+    attributes = " ".join(f"{name}={quoteattr(value)}" for name, value in values.items() if value)
+    return f"<g {attributes}>"
+
+
+class SeedMarks(dict[str, SeedMark]):
+    """Collects the seeds' marks while a figure is drawn; past `MOST_MARKED_SEEDS` seeds keep their marks unnamed."""
+
+    def scatter(self, axes: Axes, seeds: Sequence[tuple[float, float, SeedMark]], **style: Any) -> None:
+        """Draw seeds at (x, y), each with its own id."""
+        if len(self) + len(seeds) > MOST_MARKED_SEEDS:
+            axes.plot([x for x, _, _ in seeds], [y for _, y, _ in seeds], ".", **style)
+            return
+        for x, y, mark in seeds:
+            key = f"seed-{len(self)}"
+            axes.plot([x], [y], ".", gid=key, **style)
+            self[key] = mark
 
 
 def _role(name: str, width: float) -> str:

@@ -14,6 +14,8 @@ from reports.figures.drawing import (
     PANELS_PER_ROW,
     PAPER,
     Drawing,
+    SeedMark,
+    SeedMarks,
     as_percent,
     panel_title,
     panels,
@@ -40,10 +42,11 @@ def draw_rank(analysis: Analysis) -> Drawing:
     curves = [curve for curve in analysis.rank_curves if any(condition.completed for condition in curve.conditions)]
     if not curves:
         return Drawing(name, title, left_out="no two completed conditions differ in rank alone")
+    marks = SeedMarks()
     with report_style():
         figure, ((*axes,),) = panels(len(curves))
         for panel, curve in zip(axes, curves, strict=True):
-            _rank_panel(panel, curve)
+            _rank_panel(panel, curve, marks)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         files = render(figure)
     return Drawing(
@@ -54,15 +57,16 @@ def draw_rank(analysis: Analysis) -> Drawing:
         table=shown(points_table("rank_curve", title, "rank", [curve.conditions for curve in curves])),
         files=files,
         num_panels=min(len(curves), PANELS_PER_ROW),
+        marks=marks,
     )
 
 
-def _rank_panel(axes: Axes, curve: RankCurve) -> None:
+def _rank_panel(axes: Axes, curve: RankCurve, marks: SeedMarks) -> None:
     axes.set_xscale("log", base=2)
     for shift, (split, colour, marker) in zip((1 / 1.03, 1.03), SPLITS, strict=True):
         scored = [condition for condition in curve.conditions if condition.scores(split)]
         ranks = [condition.option("rank") * shift for condition in scored]
-        _series(axes, scored, ranks, split, colour, marker)
+        _series(axes, scored, ranks, split, colour, marker, marks)
     _mark_elbow(axes, curve)
     ranks = [condition.option("rank") for condition in curve.conditions]
     axes.set_xticks(ranks, [str(rank) for rank in ranks], minor=False)
@@ -84,8 +88,23 @@ def _mark_elbow(axes: Axes, curve: RankCurve) -> None:
         axes.annotate(f"no elbow up to {rank}", (rank, 0.03), xytext=(4, 0), ha="right", **place)
 
 
+def seed_marks(condition: Condition, split: Split) -> list[tuple[float, SeedMark]]:
+    """Return every seed's score in percent, with what its mark says and the run it opens."""
+    return [
+        (100 * score, SeedMark(f"{condition.label}, seed {one.seed}: {percent(score)} % {split}", one.run_id))
+        for one in condition.completed
+        if (score := one.score(split)) is not None
+    ]
+
+
 def _series(
-    axes: Axes, scored: Sequence[Condition], positions: Sequence[float], split: Split, colour: str, marker: str
+    axes: Axes,
+    scored: Sequence[Condition],
+    positions: Sequence[float],
+    split: Split,
+    colour: str,
+    marker: str,
+    marks: SeedMarks,
 ) -> None:
     """Draw means joined by a line, intervals as bars and seeds as small marks."""
     means = as_percent([estimate(list(condition.scores(split).values())).mean or 0.0 for condition in scored])
@@ -96,7 +115,8 @@ def _series(
         interval = estimate(values).interval
         if interval is not None:
             axes.plot([position] * 2, as_percent(interval), color=colour, linewidth=1.1, zorder=2)
-        axes.plot([position] * len(values), as_percent(values), ".", color=colour, alpha=0.5, markersize=4, zorder=2)
+        seeds = [(position, score, mark) for score, mark in seed_marks(condition, split)]
+        marks.scatter(axes, seeds, color=colour, alpha=0.5, markersize=4, zorder=2)
 
 
 def draw_placement(analysis: Analysis) -> Drawing:
@@ -110,19 +130,21 @@ def draw_option(families: Sequence[Sequence[Condition]], option: str, title: str
     groups = [group for group in families if any(condition.completed for condition in group)]
     if not groups:
         return Drawing(option, title, left_out=f"no two completed conditions differ in {option} alone")
+    marks = SeedMarks()
     height = 1.25 + 0.42 * max(len(group) for group in groups)
     with report_style():
         figure, ((*axes,),) = panels(len(groups), height=height)
         for panel, group in zip(axes, groups, strict=True):
-            _option_panel(panel, group, option)
+            _option_panel(panel, group, option, marks)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         files = render(figure)
     spoken = " ".join([title + ".", *(_spoken(group, option) for group in groups)])
     table = shown(points_table(option, title, option, groups))
-    return Drawing(option, title, CAPTION, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
+    num_panels = min(len(groups), PANELS_PER_ROW)
+    return Drawing(option, title, CAPTION, spoken, table, files, num_panels=num_panels, marks=marks)
 
 
-def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
+def _option_panel(axes: Axes, group: Sequence[Condition], option: str, marks: SeedMarks) -> None:
     rows = list(range(len(group)))[::-1]
     for offset, (split, colour, marker) in zip((-0.14, 0.14), SPLITS, strict=True):
         label: str | None = split
@@ -133,7 +155,8 @@ def _option_panel(axes: Axes, group: Sequence[Condition], option: str) -> None:
                 continue
             if scores.interval is not None:
                 axes.plot(as_percent(scores.interval), [row + offset] * 2, color=colour, linewidth=1.1)
-            axes.plot(as_percent(values), [row + offset] * len(values), ".", color=colour, alpha=0.5, markersize=4)
+            seeds = [(score, row + offset, mark) for score, mark in seed_marks(condition, split)]
+            marks.scatter(axes, seeds, color=colour, alpha=0.5, markersize=4)
             style = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.6, "markersize": 6}
             axes.plot([100 * scores.mean], [row + offset], marker, label=label, **style)  # type: ignore[arg-type]
             label = None

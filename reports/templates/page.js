@@ -27,14 +27,72 @@ for (const input of document.querySelectorAll("[data-filter]")) {
     }
   });
 }
+const said = (button) => {
+  button.classList.add("copied");
+  setTimeout(() => button.classList.remove("copied"), 1500);
+};
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(button.dataset.copy);
-      button.classList.add("copied");
-      setTimeout(() => button.classList.remove("copied"), 1500);
+      said(button);
     } catch {
       getSelection().selectAllChildren(button.dataset.copy === button.textContent ? button : button.parentElement);
     }
   });
 }
+const formOf = (id) => document.getElementById(id).content.textContent;
+const save = (text, name) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+for (const button of document.querySelectorAll("[data-copy-from]")) {
+  button.addEventListener("click", async () => {
+    const text = formOf(button.dataset.copyFrom);
+    try {
+      await navigator.clipboard.writeText(text);
+      said(button);
+    } catch {
+      // A browser may refuse the clipboard to a page opened from disk.
+      save(text, `${button.dataset.copyFrom}.tex`);
+    }
+  });
+}
+for (const button of document.querySelectorAll("[data-save-from]")) {
+  button.addEventListener("click", () => save(formOf(button.dataset.saveFrom), button.dataset.file));
+}
+const tip = document.getElementById("tip");
+const point = (mark, text = mark.dataset.tip) => {
+  const box = mark.getBoundingClientRect();
+  tip.textContent = text;
+  tip.hidden = false;
+  const left = box.x + box.width / 2 - tip.offsetWidth / 2;
+  tip.style.left = `${Math.max(8, Math.min(left, document.documentElement.clientWidth - tip.offsetWidth - 8))}px`;
+  tip.style.top = `${box.y > tip.offsetHeight + 12 ? box.y - tip.offsetHeight - 6 : box.bottom + 6}px`;
+};
+for (const mark of document.querySelectorAll("[data-tip]")) {
+  const box = mark.getBBox();
+  const target = document.createElementNS(mark.namespaceURI, "circle");
+  target.setAttribute("cx", box.x + box.width / 2);
+  target.setAttribute("cy", box.y + box.height / 2);
+  target.setAttribute("r", 6);
+  target.setAttribute("fill", "transparent");
+  mark.append(target);
+  mark.addEventListener("pointerenter", () => point(mark));
+  mark.addEventListener("pointerleave", () => (tip.hidden = true));
+  mark.addEventListener("click", async () => {
+    if (mark.dataset.href) return location.assign(mark.dataset.href);
+    let outcome = "";
+    try {
+      await navigator.clipboard.writeText(mark.dataset.run);
+      outcome = ", copied";
+    } catch {
+      // The id stands in the tip, to be read.
+    }
+    point(mark, `${mark.dataset.tip} · run ${mark.dataset.run}${outcome}`);
+  });
+}
+addEventListener("scroll", () => (tip.hidden = true), { passive: true });

@@ -74,12 +74,6 @@ class Page(HTMLParser):
         self.addresses += [values[name] for name in ("href", "src") if name in values]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    study, directory = full_study(), tmp_path_factory.mktemp("report")
-    return build_report(study, curves_of(study), directory), directory
-
-
 def test_summary_has_the_schema_when_built(built):
     report, directory = built
     assert json.loads((directory / "summary.json").read_text()) == report.summary
