@@ -24,6 +24,10 @@ CurveReader = Callable[[Sequence[str]], dict[str, list[EpochRecord]]]
 """Reads the per-epoch records of the given runs."""
 
 
+LossReader = Callable[[Sequence[str]], dict[str, list[float]]]
+"""Reads the training losses of the given runs' first optimiser steps."""
+
+
 @dataclass(frozen=True)
 class Analysis:
     """A study's conditions and everything that follows from them.
@@ -38,6 +42,7 @@ class Analysis:
         placements: Conditions that differ in placement alone.
         initialisations: Conditions that differ in initialisation alone.
         curves: Per-epoch records by run id, of the runs in `initialisations`.
+        first_losses: Losses of the first optimiser steps by run id, of the same runs; empty where none were read.
         overhead_seconds: Mean over completed trials of wall minus training minus evaluation; none without costs.
     """
 
@@ -50,11 +55,12 @@ class Analysis:
     placements: list[tuple[Condition, ...]]
     initialisations: list[tuple[Condition, ...]]
     curves: dict[str, list[EpochRecord]]
+    first_losses: dict[str, list[float]]
     overhead_seconds: float | None
 
 
-def analyse(study: StudyRecord, curves: CurveReader) -> Analysis:
-    """Return the analysis of a study; `curves` is asked once, for the runs whose epochs are drawn."""
+def analyse(study: StudyRecord, curves: CurveReader, first_losses: LossReader | None = None) -> Analysis:
+    """Return the analysis of a study; the readers are asked once, for the runs whose epochs and steps are drawn."""
     conditions = group_conditions(study)
     pairs = _claimed_pairs(study, conditions)
     initialisations = families(conditions, "init")
@@ -70,6 +76,7 @@ def analyse(study: StudyRecord, curves: CurveReader) -> Analysis:
         placements=families(conditions, "placement"),
         initialisations=initialisations,
         curves=curves(run_ids) if run_ids else {},
+        first_losses=first_losses(run_ids) if run_ids and first_losses else {},
         overhead_seconds=overhead_seconds(conditions),
     )
 

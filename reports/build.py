@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.analysis import Analysis, CurveReader, analyse, refuse_when_incomplete
+from reports.analysis import Analysis, CurveReader, LossReader, analyse, refuse_when_incomplete
 from reports.figures.drawing import Drawing
 from reports.page import html_page, markdown_page, report_tables
 from reports.record_tables import trials_csv
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CurveReader", "Report", "build_report", "summarise"]
 
-FIGURE_NAMES = ("rank", "placement", "initialisation", "parameters")
-POINT_TABLES = ("rank_curve", "placement", "initialisation", "parameters", "paper", "paper_figures")
+FIGURE_NAMES = ("rank", "placement", "placement_map", "initialisation", "parameters")
+POINT_TABLES = ("rank_curve", "placement", "placement_map", "initialisation", "parameters", "paper", "paper_figures")
 FIGURE_SUFFIXES = ("png", "svg", "pdf")
 TABLE_SUFFIXES = ("md", "tex", "csv")
 
@@ -41,7 +41,13 @@ class Report:
     index: Path
 
 
-def build_report(study: StudyRecord, curves: CurveReader, directory: Path, strict: bool = False) -> Report:
+def build_report(
+    study: StudyRecord,
+    curves: CurveReader,
+    directory: Path,
+    strict: bool = False,
+    first_losses: LossReader | None = None,
+) -> Report:
     """Write the report of a study into a folder, whole or not at all, file by file.
 
     Args:
@@ -49,11 +55,12 @@ def build_report(study: StudyRecord, curves: CurveReader, directory: Path, stric
         curves: Reads the per-epoch records of runs.
         directory: Made where it is missing; files of an earlier report of the same names are replaced.
         strict: Refuse a study with missing seeds, before anything is written.
+        first_losses: Reads the losses of runs' first steps; none: the report shows none.
 
     Raises:
         RequestError: `strict`, and a planned seed has no usable score; or a stored claim is not one.
     """
-    analysis = analyse(study, curves)
+    analysis = analyse(study, curves, first_losses)
     if strict:
         refuse_when_incomplete(analysis)
     summary = summary_of(analysis)
@@ -72,8 +79,10 @@ def draw_all(analysis: Analysis) -> list[Drawing]:
     from reports.figures.initialisation import draw_initialisation
     from reports.figures.option import draw_placement, draw_rank
     from reports.figures.parameters import draw_parameters
+    from reports.figures.placement_map import draw_placement_map
 
-    return [draw(analysis) for draw in (draw_rank, draw_placement, draw_initialisation, draw_parameters)]
+    figures = (draw_rank, draw_placement, draw_placement_map, draw_initialisation, draw_parameters)
+    return [draw(analysis) for draw in figures]
 
 
 def _write(draft: Path, analysis: Analysis, drawings: Sequence[Drawing], summary: dict[str, Any]) -> None:

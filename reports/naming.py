@@ -48,6 +48,8 @@ DATASET_TITLES = {
     "imagenet_r": "ImageNet-R",
 }
 
+_DEPTHS = {"nano": 6, "tiny": 12, "small": 12, "base": 12, "large": 24, "huge": 32}
+
 ASSUMED_OPTIONS: dict[str, Scalar] = {"placement": "all", "init": "zero"}
 """Goes without saying where a method's conditions in a study all have it."""
 
@@ -78,6 +80,12 @@ def placement_title(placement: str) -> str:
         listed = match[1].replace(",", ", ").replace("-", "–")
         return f"block {listed}" if match[1].isdigit() else f"blocks {listed}"
     return f"placement {placement}"
+
+
+def num_blocks(backbone: str) -> int | None:
+    """Return a Vision Transformer's number of blocks by the size in its name; none where the name says no size."""
+    match = re.match(r"(?:vit|deit)_([a-z]+)(?:_|$)", backbone)
+    return _DEPTHS.get(match[1]) if match else None
 
 
 def _ordinal(number: int) -> str:

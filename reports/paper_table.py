@@ -25,6 +25,9 @@ MISSING, UNKNOWN, CITED = "missing", "unknown", "cited"
 SIGNIFICANT = 0.05
 """The level of a p-value, Holm-corrected over the table, below which a best score is set in bold."""
 
+MOST_PAIRS = 5000
+"""A table of more pairs than that sets nothing in bold: after Holm's correction hardly anything could be."""
+
 
 @dataclass
 class PaperRow:
@@ -60,7 +63,7 @@ def caption(datasets: Sequence[str], has_published: bool) -> str:
     told = [
         "Test top-1 in percent, mean ± standard deviation over seeds; “missing” where no seed has completed.",
         "Bold: the best of its backbone and data set, where a paired t-test against each of the others stays below "
-        f"{SIGNIFICANT:g} after Holm's correction over the table.",
+        f"{SIGNIFICANT:g} after Holm's correction over the table (of up to {MOST_PAIRS} pairs).",
     ]
     if len(datasets) > 1:
         told.append("The mean over tasks counts every data set once, and only seeds completed on all of them.")
@@ -180,6 +183,8 @@ def best_conditions(rows: Sequence[PaperRow], datasets: Sequence[str]) -> dict[s
         for b in rows[index + 1 :]
         if a.backbone == b.backbone and dataset in a.conditions and dataset in b.conditions
     ]
+    if len(pairs) > MOST_PAIRS:
+        return {}
     differences = [paired_difference(a.scores("test"), b.scores("test")) for a, b in pairs]
     corrected = holm([difference.p_value for difference in differences])
     won: dict[str, list[float | None]] = {}

@@ -15,7 +15,7 @@ from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
-from benchmark.tracking import Delivery, StudyTracker, read_curves, read_study
+from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_study
 from reports.build import Report, build_report
 from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
@@ -120,7 +120,8 @@ def write_report(study_name: str, settings: RunSettings) -> Report:
     record = read_study(settings.tracking_uri, study_name)
     directory = settings.report_directory or settings.output_directory / "reports" / study_name
     curves = functools.partial(read_curves, settings.tracking_uri)
-    return build_report(record, curves, directory, strict=settings.strict)
+    losses = functools.partial(read_first_losses, settings.tracking_uri)
+    return build_report(record, curves, directory, strict=settings.strict, first_losses=losses)
 
 
 def _run_open_trials(

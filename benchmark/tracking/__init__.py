@@ -10,6 +10,7 @@ from benchmark.tracking.delivery import Delivery, DeliveryOutcome
 from benchmark.tracking.reading import (
     list_studies,
     read_curves,
+    read_first_losses,
     read_outcome,
     read_predictions,
     read_study,
@@ -39,6 +40,7 @@ __all__ = [
     "default_tracking_uri",
     "list_studies",
     "read_curves",
+    "read_first_losses",
     "read_outcome",
     "read_predictions",
     "read_study",

@@ -94,6 +94,22 @@ def read_curves(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[Epo
         return {run_id: _curve(client, run_id) for run_id in run_ids}
 
 
+def read_first_losses(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[float]]:
+    """Return the training losses of the first 100 optimiser steps of trials that have ended, by run id.
+
+    Raises:
+        MissingError: The store does not answer, or a file is gone.
+    """
+    create_store(tracking_uri)
+    client = open_client(tracking_uri)
+    losses = {}
+    with store_errors(tracking_uri):
+        for run_id in run_ids:
+            result = _json_artifact(client, client.get_run(run_id), schema.RESULT_FILE)
+            losses[run_id] = [float(loss) for loss in result.get("first_step_losses", [])]
+    return losses
+
+
 def read_outcome(tracking_uri: str, run_id: str) -> TrialOutcome:
     """Return a trial's whole record and trained tensors, without its predictions.
 

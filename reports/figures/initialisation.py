@@ -1,4 +1,4 @@
-"""Draws the first epochs by initialisation: validation accuracy, and the features' drift from the pretrained ones."""
+"""Draws the start by initialisation: accuracy and the features' drift by epoch, the loss by optimiser step."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ from reports.tables import Cell, Column, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TOLD_STEPS = (1, 10, 100)
+"""The optimiser steps whose loss stands in the table."""
+
 LAST_EPOCH = 10
 """The drift that an initialisation causes is over by then, or has become the training's."""
 
@@ -36,6 +39,7 @@ CAPTION = (
     "Line: mean over seeds; band: the lowest to the highest seed. Epoch 0 is the model before its first step. Drift is "
     "1 − mean cosine between the features and the pretrained model's, on fixed validation images."
 )
+STEP_CAPTION = " Below, the training loss of each of the first optimiser steps."
 
 
 def draw_initialisation(analysis: Analysis) -> Drawing:
@@ -44,14 +48,18 @@ def draw_initialisation(analysis: Analysis) -> Drawing:
     if not groups:
         why = "no two conditions with stored epochs differ in initialisation alone"
         return Drawing(NAME, TITLE, left_out=why)
+    has_steps = any(first_losses(analysis, condition) for group in groups for condition in group)
+    caption = CAPTION + (STEP_CAPTION if has_steps else "")
     with report_style():
-        figure, (upper, lower) = panels(len(groups), num_rows_each=2, height=2.2)
+        figure, (upper, lower, *lowest) = panels(len(groups), num_rows_each=3 if has_steps else 2, height=2.2)
         for top, bottom, group in zip(upper, lower, groups, strict=True):
             _panel(analysis, top, bottom, group)
+        for axes, group in zip(lowest[0] if lowest else [], groups, strict=bool(lowest)):
+            _step_panel(analysis, axes, group)
         files = render(figure)
     table = shown(early_table(analysis, groups))
     spoken = " ".join([f"{TITLE}.", *(_spoken(analysis, group) for group in groups)])
-    return Drawing(NAME, TITLE, CAPTION, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
+    return Drawing(NAME, TITLE, caption, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
 
 
 def early_values(analysis: Analysis, condition: Condition, field: str) -> dict[int, list[float]]:
@@ -62,6 +70,16 @@ def early_values(analysis: Analysis, condition: Condition, field: str) -> dict[i
             value = _value(record, field)
             if record.epoch <= LAST_EPOCH and value is not None:
                 values.setdefault(record.epoch, []).append(value)
+    return dict(sorted(values.items()))
+
+
+def first_losses(analysis: Analysis, condition: Condition) -> dict[int, list[float]]:
+    """Return the training loss of a condition's completed seeds: finite values by optimiser step, from 1."""
+    values: dict[int, list[float]] = {}
+    for run_id in condition.run_ids:
+        for step, loss in enumerate(analysis.first_losses.get(run_id, []), 1):
+            if np.isfinite(loss):
+                values.setdefault(step, []).append(loss)
     return dict(sorted(values.items()))
 
 
@@ -91,12 +109,23 @@ def _panel(analysis: Analysis, top: Axes, bottom: Axes, group: Sequence[Conditio
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _curve(axes: Axes, values: dict[int, list[float]], scale: float, position: int, label: str) -> None:
-    epochs, colour = list(values), colour_of(position)
-    means = [scale * float(np.mean(values[epoch])) for epoch in epochs]
-    lows, highs = ([scale * pick(values[epoch]) for epoch in epochs] for pick in (min, max))
-    axes.fill_between(epochs, list(lows), list(highs), color=colour, alpha=0.18, linewidth=0)
-    axes.plot(epochs, means, color=colour, marker=MARKERS[position % len(MARKERS)], markersize=3.5, label=label)
+def _step_panel(analysis: Analysis, axes: Axes, group: Sequence[Condition]) -> None:
+    for position, condition in enumerate(group):
+        label = str(condition.option("init"))
+        _curve(axes, first_losses(analysis, condition), 1.0, position, label, has_markers=False)
+    axes.set(xlabel="optimiser step", ylabel="training loss")
+
+
+def _curve(
+    axes: Axes, values: dict[int, list[float]], scale: float, position: int, label: str, has_markers: bool = True
+) -> None:
+    """Draw the mean over seeds as a line, and the lowest to the highest seed as a band."""
+    places, colour = list(values), colour_of(position)
+    means = [scale * float(np.mean(values[place])) for place in places]
+    lows, highs = ([scale * pick(values[place]) for place in places] for pick in (min, max))
+    axes.fill_between(places, list(lows), list(highs), color=colour, alpha=0.18, linewidth=0)
+    marker = MARKERS[position % len(MARKERS)] if has_markers else ""
+    axes.plot(places, means, color=colour, marker=marker, markersize=3.5, label=label)
 
 
 def early_table(analysis: Analysis, groups: Sequence[Sequence[Condition]]) -> Table:
@@ -109,6 +138,7 @@ def early_table(analysis: Analysis, groups: Sequence[Sequence[Condition]]) -> Ta
         Column("feature_drift_epoch_0", "Drift at epoch 0", True),
         Column("feature_drift_epoch_1", "at epoch 1", True),
         Column("largest_feature_drift", f"Largest to epoch {LAST_EPOCH}", True),
+        *(Column(f"train_loss_step_{step}", f"Loss at step {step}", True) for step in TOLD_STEPS),
     )
     rows = tuple(_early_row(analysis, condition) for group in groups for condition in group)
     return Table("initialisation", TITLE, "Means over completed seeds.", columns, rows)
@@ -116,6 +146,7 @@ def early_table(analysis: Analysis, groups: Sequence[Sequence[Condition]]) -> Ta
 
 def _early_row(analysis: Analysis, condition: Condition) -> tuple[Cell, ...]:
     accuracy, drift = (_means(analysis, condition, field) for field in ("validation_top1", "feature_drift"))
+    losses = {step: float(np.mean(values)) for step, values in first_losses(analysis, condition).items()}
     runs = condition.run_ids
     largest = max(drift.values(), default=None)
     return (
@@ -124,6 +155,7 @@ def _early_row(analysis: Analysis, condition: Condition) -> tuple[Cell, ...]:
         *(Cell(percent(accuracy.get(epoch)), accuracy.get(epoch), runs) for epoch in (0, 1)),
         *(Cell(_drift(drift.get(epoch)), drift.get(epoch), runs) for epoch in (0, 1)),
         Cell(_drift(largest), largest, runs),
+        *(Cell(_loss(losses.get(step)), losses.get(step), runs) for step in TOLD_STEPS),
     )
 
 
@@ -133,6 +165,10 @@ def _means(analysis: Analysis, condition: Condition, field: str) -> dict[int, fl
 
 def _drift(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.4f}"
+
+
+def _loss(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
 
 
 def _spoken(analysis: Analysis, group: Sequence[Condition]) -> str:

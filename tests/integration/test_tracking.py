@@ -19,6 +19,7 @@ from benchmark.tracking import (
     default_tracking_uri,
     list_studies,
     read_curves,
+    read_first_losses,
     read_predictions,
     read_study,
 )
@@ -92,6 +93,12 @@ def test_curves_round_trip_when_read_back(uri):
     deliver(uri, outcome)
     run_id = read_study(uri, "rank-study").trials[0].run_id
     assert read_curves(uri, [run_id]) == {run_id: outcome.result.epochs}
+
+
+def test_first_losses_round_trip_when_read_back(uri):
+    deliver(uri, samples.completed(SPEC))
+    run_id = read_study(uri, "rank-study").trials[0].run_id
+    assert read_first_losses(uri, [run_id]) == {run_id: [1.5, 1.25]}
 
 
 def test_predictions_round_trip_when_read_back(uri):

@@ -155,6 +155,13 @@ def curves_of(study: StudyRecord, num_epochs: int = 12) -> Callable[[Sequence[st
     return read
 
 
+def losses_of(study: StudyRecord, num_steps: int = 100) -> Callable[[Sequence[str]], dict[str, list[float]]]:
+    """Losses that fall from 2.3, a little higher for every seed."""
+    seeds = {trial.run_id: trial.result.spec["seed"] for trial in study.trials}
+    steps = range(num_steps)
+    return lambda run_ids: {run: [2.3 * math.exp(-step / 50) + 0.01 * seeds[run] for step in steps] for run in run_ids}
+
+
 def _epoch(result: TrialResult, epoch: int) -> EpochRecord:
     start = {"zero": 0.0, "small": 0.004, "normal": 0.21}.get(str(result.spec["method"]["options"].get("init")), 0.0)
     shift = 0.01 * result.spec["seed"]

@@ -96,7 +96,7 @@ def test_numbers_equal_their_definition_when_built(built):
 
 def test_all_files_are_written_when_built(built):
     directory = built[1]
-    for name in ("rank", "placement", "initialisation", "parameters"):
+    for name in ("rank", "placement", "placement_map", "initialisation", "parameters"):
         assert {path.suffix for path in (directory / "figures").glob(f"{name}.*")} == {".png", ".svg", ".pdf"}
     for name in ("results", "comparisons", "claims", "missing", "costs", "test_reads", "elbows"):
         assert {path.suffix for path in (directory / "tables").glob(f"{name}.*")} == {".md", ".tex", ".csv"}
@@ -141,7 +141,7 @@ def test_no_path_of_one_machine_is_shown_when_tracking_is_local(built, name):
 
 def test_figures_have_words_for_those_who_do_not_see_them_when_drawn(built):
     text = built[0].index.read_text()
-    assert len(re.findall(r'<svg[^>]*role="img"[^>]*><title>[^<]+</title>', text)) == 4
+    assert len(re.findall(r'<svg[^>]*role="img"[^>]*><title>[^<]+</title>', text)) == 5
 
 
 def test_bytes_are_equal_when_built_twice(tmp_path):
@@ -163,7 +163,13 @@ def test_earlier_figures_go_when_the_study_no_longer_has_them(tmp_path):
         (tmp_path / "figures" / name).write_text("old")
     report = build_report(make_study([]), no_curves, tmp_path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["own.svg"]
-    assert set(report.summary["figures_left_out"]) == {"rank", "placement", "initialisation", "parameters"}
+    assert set(report.summary["figures_left_out"]) == {
+        "rank",
+        "placement",
+        "placement_map",
+        "initialisation",
+        "parameters",
+    }
 
 
 def test_strict_names_every_missing_seed_when_refused(tmp_path):

@@ -2,9 +2,10 @@ import importlib
 
 import pytest
 
+from benchmark.backbones.contract import backbone_names, find_backbone
 from benchmark.registry import member_names
 from reports.conditions import group_conditions
-from reports.naming import METHOD_TITLES, dataset_title, placement_title
+from reports.naming import METHOD_TITLES, dataset_title, num_blocks, placement_title
 from tests.unit.reports.synthetic import completed, make_spec, make_study
 
 
@@ -58,6 +59,16 @@ def test_switches_read_on_and_off_when_they_tell_two_apart():
 
 def test_name_stands_when_a_plug_in_has_no_title():
     assert labels_of(make_spec("my_method", 0, rank=2)) == ["my_method r2"]
+
+
+def test_number_of_blocks_is_the_backbones_own_when_the_suite_ships_it():
+    names = backbone_names()
+    assert {name: num_blocks(name) for name in names} == {name: find_backbone(name).depth for name in names}
+
+
+@pytest.mark.parametrize("name", ["my_vit", "vit_giant_patch14", "vit", "resnet50"])
+def test_number_of_blocks_is_unknown_when_the_name_says_no_size(name):
+    assert num_blocks(name) is None
 
 
 def test_data_sets_read_as_published_when_their_names_are_known():
