@@ -129,7 +129,7 @@ def check_address(address: str, num_cpus: int | None = None) -> None:
     if address.startswith("ray://"):
         hint = (
             "Ray Client would keep the results on the head node. Run this command there with --address auto, or send "
-            "it there: ray job submit --address http://HEAD:8265 -- adaptertune run STUDY --address auto"
+            "it there: adaptertune submit STUDY --address http://HEAD:8265"
         )
         raise RequestError("--address", address, rule, hint)
     if address not in ("local", "auto") and not _HOST_AND_PORT.match(address):

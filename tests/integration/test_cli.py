@@ -14,7 +14,7 @@ import pytest
 from tuning.cli.app import run
 from tuning.study import load_study
 
-COMMANDS = ["plan", "run", "status", "report", "lock", "confirm", "train", "list", "pretrain", "ui", "doctor"]
+COMMANDS = ["plan", "run", "submit", "status", "report", "lock", "confirm", "train", "list", "pretrain", "ui", "doctor"]
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -90,7 +90,7 @@ def test_submit_is_named_when_the_address_is_ray_clients(output: Path, capsys: p
     )
     assert (status, text) == (2, "")
     assert "--address: found 'ray://head:10001'" in messages
-    assert "ray job submit" in messages
+    assert "adaptertune submit" in messages
 
 
 def test_report_is_refused_when_tracking_knows_no_such_study(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

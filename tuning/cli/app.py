@@ -23,6 +23,7 @@ from tuning.cli import (
     results,
     running,
     single,
+    submitting,
     trained,
 )
 from tuning.cli.output import errors
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("run", epilog=running.EXAMPLE)(running.run)
+app.command("submit", epilog=submitting.EXAMPLE)(submitting.submit)
 app.command("status", epilog=results.STATUS_EXAMPLE)(results.status)
 app.command("report", epilog=results.REPORT_EXAMPLE)(results.report)
 app.command("lock", epilog=locking.LOCK_EXAMPLE)(locking.lock)

@@ -33,15 +33,26 @@ UI_EXAMPLE = "Example: adaptertune ui --port 5000"
 
 
 def status(
+    context: typer.Context,
     study: StudyArgument,
     settings: Settings = None,
     output: OutputDirectory = DEFAULT_OUTPUT,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask the head of a cluster, where `submit` runs the study.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Say what of a study is done, running, failed and why. Reads the suite's own ledger, not MLflow."""
     from tuning.growing_study import as_far_as_known
     from tuning.ledger import Ledger, LedgerEntry
 
+    if address is not None:
+        from tuning.cli.submitting import remote_status
+
+        # The variable and the default name a folder of this machine, not of the head.
+        is_given = getattr(context.get_parameter_source("output"), "name", "") == "COMMANDLINE"
+        remote = str(output) if is_given else None
+        return remote_status(study, settings or [], address, remote, "python", as_json)
     loaded = load_study(study, settings or [])
     entries: dict[str, LedgerEntry] = {}
     if output.exists():

@@ -13,7 +13,7 @@ def test_address_is_refused_when_it_is_not_of_the_three_forms(address):
 
 
 def test_refusal_advises_submit_when_address_is_ray_client():
-    with pytest.raises(RequestError, match="ray job submit"), cluster.connect("ray://head:10001"):
+    with pytest.raises(RequestError, match="adaptertune submit"), cluster.connect("ray://head:10001"):
         pass
 
 
