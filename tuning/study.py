@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from benchmark.documents import load_yaml, parse_yaml, require_mapping, validated
 from benchmark.errors import RequestError, nearest
 from benchmark.launch_plan import LaunchPlan, plan_launch
@@ -123,6 +125,25 @@ def read_study_spec(name_or_path: str, settings: Sequence[str] = ()) -> StudySpe
     for setting in settings:
         _replace(values, setting)
     return validated(StudySpec, values, "")
+
+
+def study_file(name_or_path: str) -> Path:
+    """Return a shipped study's file, or the file itself.
+
+    Raises:
+        RequestError: There is neither.
+    """
+    return _study_path(name_or_path)
+
+
+def first_request(spec: StudySpec) -> dict[str, Any]:
+    """Return what the study's first trial asks for, as a trial's YAML file says it; its seed is the caller's."""
+    request = next(_settings(spec, nothing_ended)).request
+    dumped = {
+        key: value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
+        for key, value in request.items()
+    }
+    return {**dumped, "reads_test": spec.kind != "search"}
 
 
 def expand(spec: StudySpec, scores: Scores = nothing_ended) -> Study:

@@ -14,7 +14,21 @@ import pytest
 from tuning.cli.app import run
 from tuning.study import load_study
 
-COMMANDS = ["plan", "run", "submit", "status", "report", "lock", "confirm", "train", "list", "pretrain", "ui", "doctor"]
+COMMANDS = [
+    "plan",
+    "run",
+    "submit",
+    "launch-files",
+    "status",
+    "report",
+    "lock",
+    "confirm",
+    "train",
+    "list",
+    "pretrain",
+    "ui",
+    "doctor",
+]
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

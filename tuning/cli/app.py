@@ -17,6 +17,7 @@ from tuning.cli import (
     checks,
     data,
     explain,
+    launching,
     locking,
     plan,
     pretraining,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("run", epilog=running.EXAMPLE)(running.run)
 app.command("submit", epilog=submitting.EXAMPLE)(submitting.submit)
+app.command("launch-files", epilog=launching.EXAMPLE)(launching.launch_files)
 app.command("status", epilog=results.STATUS_EXAMPLE)(results.status)
 app.command("report", epilog=results.REPORT_EXAMPLE)(results.report)
 app.command("lock", epilog=locking.LOCK_EXAMPLE)(locking.lock)
