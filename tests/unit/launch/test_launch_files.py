@@ -43,6 +43,7 @@ class Container(Known):
 class PodSpec(Known):
     containers: list[Container] = Field(min_length=1)
     volumes: list[dict[str, Any]]
+    securityContext: dict[str, int] = {}
 
 
 class PodTemplate(Known):
