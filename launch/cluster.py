@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ _MAX_FOLDER_CHARACTERS = 40
 """Ray puts sockets below its folder under names of about 65 characters, and a socket's path may have 107."""
 
 _HOST_AND_PORT = re.compile(r"^[^\s:/]+:\d+$|^\[[0-9A-Fa-f:]+\]:\d+$")
+_START_HINT = "Start one with `ray start --head`, or use --address local."
+_REACH_TIMEOUT_SECONDS = 10.0
 _NODE_EXIT_TIMEOUT_SECONDS = 10.0
 _NUM_REMOVALS = 20
 _SECONDS_BETWEEN_REMOVALS = 0.25
@@ -82,6 +85,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
         MissingError: There is no cluster at the address.
     """
     check_address(address, num_cpus)
+    _check_reachable(address)
     remove_leftovers()
     with _own_folder() as folder, _environment(address):
         sources = stage_sources(folder / "code")
@@ -138,6 +142,21 @@ def check_address(address: str, num_cpus: int | None = None) -> None:
         raise RequestError("num_cpus", num_cpus, "only an own cluster (--address local) can be given a number of CPUs")
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would go on trying for minutes.
+
+    Raises:
+        MissingError: Nothing listens there.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_TIMEOUT_SECONDS).close()
+    except OSError as error:
+        raise MissingError(f"There is no Ray cluster at {address!r}: {error}. {_START_HINT}") from error
+
+
 def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
     import ray
 
@@ -163,8 +182,7 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
         with contextlib.chdir(staged):
             ray.init(address=address, **settings)
     except ConnectionError as error:
-        hint = "Start one with `ray start --head`, or use --address local."
-        raise MissingError(f"There is no Ray cluster at {address!r}: {error} {hint}") from error
+        raise MissingError(f"There is no Ray cluster at {address!r}: {error} {_START_HINT}") from error
 
 
 def _describe(address: str, sources: Sources, folder: Path) -> Cluster:

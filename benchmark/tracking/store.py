@@ -222,14 +222,15 @@ def _migrate(path: Path) -> None:
     try:
         open_client(uri)
     except MlflowException:
-        if not _has_other_tables(uri):
+        if not has_other_tables(uri):
             raise
         shutil.copy2(path, path.with_name(f"{path.name}.before-migration"))
         _upgrade(uri)
 
 
-def _has_other_tables(uri: str) -> bool:
+def has_other_tables(uri: str) -> bool:
     """Return whether a database was written by an MLflow with other tables than the installed one."""
+    _quieten_mlflow()
     from mlflow.store.db.utils import _get_latest_schema_revision, _get_schema_version, create_sqlalchemy_engine
 
     return _get_schema_version(create_sqlalchemy_engine(uri)) != _get_latest_schema_revision()

@@ -1,4 +1,4 @@
-"""`adaptertune doctor`: checks this machine before a study is started on it."""
+"""`adaptertune doctor`: checks this machine, or a cluster, before a study is started on it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from benchmark.datasets.storage.places import data_root
+from benchmark.training.input.cache_folder import cache_root
 from tuning.cli.output import DEFAULT_OUTPUT, AsJson, OutputDirectory, TrackingUri, console, print_json
 
-EXAMPLE = "Example: adaptertune doctor"
+EXAMPLE = "Example: adaptertune doctor   (on a cluster's node: adaptertune doctor --address auto)"
 
 NEEDED_PACKAGES = ("torch", "torchvision", "timm", "deepspeed", "ray", "mlflow", "pydantic")
 LEAST_FREE_BYTES = 2 * 10**9
 LEAST_MEMORY_BYTES = 6 * 10**9
 LEAST_OPEN_FILES = 1024
 MISSING = 3
+
+ClusterAddress = Annotated[
+    str | None, typer.Option(metavar="auto|HOST:PORT", help="Also check the nodes of this Ray cluster.")
+]
 
 
 @dataclass(frozen=True)
@@ -32,20 +41,31 @@ class Check:
     advice: str = ""
 
 
-def doctor(output: OutputDirectory = DEFAULT_OUTPUT, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
-    """Check this machine: packages, devices, memory, disk, process group, tracking."""
+def doctor(
+    address: ClusterAddress = None,
+    output: OutputDirectory = DEFAULT_OUTPUT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check this machine: packages, devices, memory, disk, process group, tracking; or a cluster's nodes too."""
+    from tuning.cli.cluster_checks import cluster_checks
+
     examinations: list[Callable[[], Check]] = [
         _python,
         *(lambda package=package: _package(package) for package in NEEDED_PACKAGES),
         _devices,
         _memory,
+        _gpus,
         lambda: _disk("disk for results", _existing_parent(output)),
+        lambda: _disk("disk for data", _existing_parent(data_root())),
+        lambda: _disk("disk for caches", _existing_parent(cache_root())),
         lambda: _disk("shared memory", Path("/dev/shm")),  # noqa: S108 -- Ray's object store lies there
         _open_files,
         _process_group,
+        _all_reduce,
         lambda: _tracking(tracking_uri, output),
     ]
-    checks = list(_examined(examinations))
+    checks = [*_examined(examinations), *(cluster_checks(address) if address else [])]
     if as_json:
         print_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
     else:
@@ -80,6 +100,26 @@ def _devices() -> Check:
     gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(num_gpus))
     found = f"{len(os.sched_getaffinity(0))} CPUs, " + (gpus or "no GPU: trials compute on the CPU")
     return Check("devices", True, found)
+
+
+def _gpus() -> Check:
+    """Say what the GPUs' driver tells, and whether torch reaches every one of them."""
+    import torch
+
+    from launch.examination import gpus
+
+    found = gpus()
+    if not found:
+        return Check("GPUs", True, "none")
+    num_usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if num_usable < len(found):
+        what = f"{len(found)} ({found[0]}), of which torch {torch.__version__} uses {num_usable}"
+        return Check("GPUs", False, what, "look at CUDA_VISIBLE_DEVICES; torch's CUDA may need a newer driver")
+    pairs = [(one, other) for one in range(num_usable) for other in range(num_usable) if one != other]
+    num_direct = sum(torch.cuda.can_device_access_peer(one, other) for one, other in pairs)
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    shown = f"{len(found)} x {found[0]}, CUDA {torch.version.cuda}, NCCL {nccl}"
+    return Check("GPUs", True, shown + (f", {num_direct} of {len(pairs)} pairs reach each other" if pairs else ""))
 
 
 def _memory() -> Check:
@@ -117,12 +157,30 @@ def _process_group() -> Check:
     return Check("process group", True, "gloo, adopted by DeepSpeed")
 
 
+def _all_reduce() -> Check:
+    """Sum arrays between two processes: on two GPUs by NCCL where they are, else by gloo."""
+    import torch
+
+    from launch.exchange import measure_here
+    from tuning.cli.cluster_checks import all_reduce_check
+
+    on_gpus = torch.cuda.is_available() and torch.cuda.device_count() >= 2
+    name = f"all-reduce of two ranks, {'NCCL' if on_gpus else 'gloo'}"
+    try:
+        return all_reduce_check(name, measure_here("cuda" if on_gpus else "cpu"))
+    except (RuntimeError, OSError) as error:
+        return Check(name, False, str(error), "look at the network interfaces, NCCL_DEBUG=INFO, and a firewall")
+
+
 def _tracking(tracking_uri: str | None, output: Path) -> Check:
     """Reach the store that was asked for; the default one is made by the first run, so only its folder counts."""
     from benchmark.errors import AdapterTuneError
-    from benchmark.tracking import create_store, without_password
+    from benchmark.tracking import create_store, default_tracking_uri, has_other_tables, without_password
 
     if tracking_uri is None:
+        if (output / "mlflow.db").exists() and has_other_tables(default_tracking_uri(output)):
+            found = f"sqlite in {output} has the tables of another MLflow"
+            return Check("tracking", False, found, "the next run upgrades it and keeps a copy; or install that MLflow")
         writable = os.access(_existing_parent(output), os.W_OK)
         return Check("tracking", writable, f"sqlite in {output}", f"make {output} writable")
     try:

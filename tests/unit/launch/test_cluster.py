@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmark.errors import RequestError
+from benchmark.errors import MissingError, RequestError
 from launch import cluster
 
 
@@ -29,3 +29,9 @@ def test_leftovers_are_removed_when_their_process_is_gone(tmp_path, monkeypatch)
         cluster.remove_leftovers()
         assert living.exists() and not dead.exists() and own.exists()
     assert not own.exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1"])
+def test_address_is_refused_at_once_when_nothing_listens_there(address):
+    with pytest.raises(MissingError, match="no Ray cluster at"), cluster.connect(address):
+        pass

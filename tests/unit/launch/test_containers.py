@@ -80,6 +80,7 @@ def test_services_wait_for_what_tells_its_health(compose: dict[str, Any]) -> Non
     assert all("healthcheck" in services[name] for name in waited)
 
 
+@pytest.mark.slow
 def test_servers_options_are_those_that_mlflow_knows(compose: dict[str, Any]) -> None:
     from mlflow.cli import server
 

@@ -1,0 +1,100 @@
+"""What `adaptertune doctor --address` says of a cluster: one line for each thing that all nodes need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmark.errors import AdapterTuneError
+from launch.cluster import connect
+from launch.examination import NodeState, examine_nodes
+from launch.exchange import bandwidths
+from tuning.cli.checks import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
+
+LARGEST_SKEW_SECONDS = 1.0
+"""The ledger's and MLflow's times come from several nodes; a second keeps their order."""
+
+LONGEST_DEATH_SECONDS = 30.0
+"""With Ray's defaults a frozen node is dead after a minute, and the trials on it never go on."""
+
+HEALTH_CHECK_ADVICE = (
+    "set RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=2000 RAY_health_check_failure_threshold=3 where "
+    "`ray start --head` runs"
+)
+
+
+def cluster_checks(address: str) -> list[Check]:
+    """Examine the nodes of a cluster that stands."""
+    try:
+        with connect(address) as cluster:
+            # The driver's node first: of two nodes that exchange arrays, one is it.
+            nodes = sorted(cluster.nodes, key=lambda node: node.node_id != cluster.driver_node_id)
+            states, seconds = examine_nodes(tuple(nodes))
+            num_cpus = sum(node.num_cpus for node in nodes)
+            num_gpus = sum(node.num_gpus for node in nodes)
+    except (AdapterTuneError, RuntimeError, OSError) as error:
+        return [Check("cluster", False, str(error), "look at `ray status` on its head")]
+    size = f"{len(nodes)} nodes, {num_cpus:g} CPUs, {num_gpus:g} GPUs"
+    return [Check("cluster", True, size), *judge(states), all_reduce_check("all-reduce between nodes", seconds)]
+
+
+def judge(states: list[NodeState]) -> Iterator[Check]:
+    """Yield what the nodes' states say; the first state is the driver's node's."""
+    yield _versions(states)
+    skew = max((abs(state.clock_ahead_seconds) for state in states), default=0.0)
+    worst = max(states, key=lambda state: abs(state.clock_ahead_seconds))
+    found = f"differ by {skew:.3f} s at most ({worst.address})"
+    yield Check("clocks", skew <= LARGEST_SKEW_SECONDS, found, "run chrony or systemd-timesyncd on every node")
+    yield _least(
+        states,
+        "open_files",
+        "open files on all nodes",
+        LEAST_OPEN_FILES,
+        "raise it before `ray start`: ulimit -n 65536",
+    )
+    yield _least(
+        states,
+        "shared_memory_bytes",
+        "shared memory on all nodes",
+        LEAST_FREE_BYTES,
+        "give its container more: --shm-size",
+    )
+    yield _least(
+        states, "disk_bytes", "disk on all nodes", LEAST_FREE_BYTES, "free some below /tmp, or `ray start --temp-dir`"
+    )
+    death = states[0].death_seconds
+    found = f"a silent node is dead after {death:g} s"
+    yield Check("health check", death <= LONGEST_DEATH_SECONDS, found, HEALTH_CHECK_ADVICE)
+    gpus = sorted({gpu for state in states for gpu in state.gpus})
+    yield Check("GPUs on all nodes", True, "; ".join(gpus) or "none")
+
+
+def all_reduce_check(name: str, seconds: list[float]) -> Check:
+    """Say how fast two ranks sum arrays of the sizes."""
+    found = ", ".join(f"{_size(size)} at {speed / 1e6:,.0f} MB/s" for size, speed in bandwidths(seconds).items())
+    return Check(name, True, found)
+
+
+def _versions(states: list[NodeState]) -> Check:
+    expected = states[0].versions
+    others = [
+        f"{state.address} has {package} {state.versions.get(package)}, {states[0].address} {version}"
+        for state in states[1:]
+        for package, version in expected.items()
+        if state.versions.get(package) != version
+    ]
+    found = "; ".join(others) or ", ".join(f"{name} {version}" for name, version in expected.items())
+    return Check("versions on all nodes", not others, found, "install constraints.txt on every node")
+
+
+def _least(states: list[NodeState], field: str, name: str, least: int, advice: str) -> Check:
+    worst = min(states, key=lambda state: int(getattr(state, field)))
+    value = int(getattr(worst, field))
+    shown = _size(value) if field.endswith("_bytes") else str(value)
+    return Check(name, value >= least, f"{shown} at least ({worst.address})", f"on {worst.address}: {advice}")
+
+
+def _size(num_bytes: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.{0 if unit != 'GB' else 1}f} {unit}"
+    return f"{num_bytes} B"
