@@ -7,8 +7,10 @@ for. How a trial is spread over machines is not here: see `benchmark/launch_plan
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -166,21 +168,42 @@ class TrialSpec(Frozen):
         json_schema_extra=dict(ADDED_LATER),
     )
 
-    @property
+    @functools.cached_property
     def trial_id(self) -> str:
         """The trial's identity: 16 hexadecimal digits of the canonical JSON's SHA-256."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
-    @property
+    @functools.cached_property
     def condition_id(self) -> str:
         """The identity of the trial's condition: the same spec under any seed, 12 hexadecimal digits."""
-        without_seed = hashed_fields(self)
-        del without_seed["seed"]
-        return hashlib.sha256(as_canonical_json(without_seed).encode()).hexdigest()[:12]
+        return hashlib.sha256(_joined(self.hashed_parts).encode()).hexdigest()[:12]
+
+    @functools.cached_property
+    def hashed_parts(self) -> dict[str, str]:
+        """The canonical JSON of each part that enters the identity, the seed left out."""
+        return {name: as_canonical_json(value) for name, value in hashed_fields(self).items() if name != "seed"}
 
     def canonical_json(self) -> str:
         """Return the JSON text that the identity is computed from."""
-        return as_canonical_json(hashed_fields(self))
+        return _joined({**self.hashed_parts, "seed": as_canonical_json(self.seed)})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> TrialSpec:
+        """Return a copy with some fields replaced. One under another seed shares what was computed of the others."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in _COMPUTED:
+            copy.__dict__.pop(name, None)
+        if set(update or ()) <= {"seed"}:
+            copy.__dict__ |= {"condition_id": self.condition_id, "hashed_parts": self.hashed_parts}
+        return copy
+
+
+_COMPUTED = ("trial_id", "condition_id", "hashed_parts")
+"""What a `TrialSpec` keeps once it has been asked for."""
+
+
+def _joined(parts: Mapping[str, str]) -> str:
+    """Return the canonical JSON of an object from that of its values."""
+    return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
 
 def hashed_fields(model: BaseModel) -> dict[str, Any]:
@@ -217,4 +240,7 @@ def kept_defaults(options: BaseModel) -> dict[str, Scalar]:
 
 def as_canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no spaces, so that equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

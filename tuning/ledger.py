@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS trials (
 CREATE TABLE IF NOT EXISTS epochs (
     trial_id TEXT NOT NULL, epoch INTEGER NOT NULL, record TEXT NOT NULL, validation_top1 REAL,
     checkpoint_sha256 TEXT, wall_seconds REAL NOT NULL, PRIMARY KEY (trial_id, epoch)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS settled (
+    study TEXT NOT NULL, tracking_uri TEXT NOT NULL, digest TEXT NOT NULL, run_id TEXT NOT NULL,
+    PRIMARY KEY (study, tracking_uri)) WITHOUT ROWID;
 """
 
 
@@ -209,6 +212,29 @@ class Ledger:
                 some = tuple(trial_ids[start : start + _IDS_PER_QUERY])
                 rows += self._connection.execute(_entries_query(len(some)), some).fetchall()
         return dict(self._as_entries(rows))
+
+    def record_settled(self, study: str, tracking_uri: str, digest: str, run_id: str) -> None:
+        """Record that a study is run, tracked and reported.
+
+        Args:
+            study: Its name.
+            tracking_uri: The store that holds its results.
+            digest: Of all that its report follows from.
+            run_id: The study's run in that store.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?)", (study, tracking_uri, digest, run_id)
+            )
+
+    def settled_run(self, study: str, tracking_uri: str, digest: str) -> str | None:
+        """Return a settled study's run in the store; none where it never was, or something has changed since."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT run_id FROM settled WHERE study = ? AND tracking_uri = ? AND digest = ?",
+                (study, tracking_uri, digest),
+            ).fetchone()
+        return row[0] if row else None
 
     def resume_checkpoint(self, trial_id: str) -> bytes | None:
         """Return the newest whole checkpoint of an unfinished trial; none means from the beginning."""

@@ -21,6 +21,7 @@ from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.scheduler import run_trials
+from tuning.settled import digest_of, settled_report
 from tuning.study import Study
 from tuning.study_lock import StudyLock
 
@@ -71,6 +72,10 @@ class RunSettings:
     strict: bool = False
     pack: bool = True
 
+    def report_folder(self, study_name: str) -> Path:
+        """Return where a study's report goes."""
+        return self.report_directory or self.output_directory / "reports" / study_name
+
 
 @dataclass(frozen=True)
 class StudyOutcome:
@@ -105,31 +110,43 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
     if settings.report_directory is not None:
         require_writable_folder(settings.report_directory, "--report-dir")
     seal = sealed_tests() if study.spec.kind == "search" else contextlib.nullcontext()
-    with seal, StudyLock(settings.output_directory, study.spec.name):
-        with contextlib.closing(Ledger(settings.output_directory)) as ledger:
-            growing = GrowingStudy(study, ledger)
-            num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress)
-            study = growing.study
-            statuses, reasons = _ended(study, ledger)
-        report = None if interrupted else write_report(study.spec.name, settings)
-    return StudyOutcome(study, statuses, report, num_run, interrupted, undelivered, reasons)
+    lock = StudyLock(settings.output_directory, study.spec.name)
+    with seal, lock, contextlib.closing(Ledger(settings.output_directory)) as ledger:
+        return _run_or_find_settled(GrowingStudy(study, ledger), settings, ledger, progress)
+
+
+def _run_or_find_settled(
+    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress
+) -> StudyOutcome:
+    uri, name = settings.tracking_uri, growing.study.spec.name
+    statuses, reasons, digest = _ended(growing.study, ledger, settings)
+    report = settled_report(ledger, growing.study, uri, digest, settings.report_folder(name))
+    if report is not None:
+        progress.planned(growing.study)
+        return StudyOutcome(growing.study, statuses, report, 0, False, (), reasons)
+    tracking = _Tracking(growing, settings, ledger)
+    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking)
+    statuses, reasons, digest = _ended(growing.study, ledger, settings)
+    report = None if interrupted else write_report(name, settings)
+    if report is not None and digest is not None and tracking.complete_run_id is not None:
+        ledger.record_settled(name, uri, digest, tracking.complete_run_id)
+    return StudyOutcome(growing.study, statuses, report, num_run, interrupted, undelivered, reasons)
 
 
 def write_report(study_name: str, settings: RunSettings) -> Report:
     """Write a study's report from tracking alone, and keep it with the study there."""
     record = read_study(settings.tracking_uri, study_name)
-    directory = settings.report_directory or settings.output_directory / "reports" / study_name
     curves = functools.partial(read_curves, settings.tracking_uri)
     losses = functools.partial(read_first_losses, settings.tracking_uri)
-    return build_report(record, curves, directory, strict=settings.strict, first_losses=losses)
+    folder = settings.report_folder(study_name)
+    return build_report(record, curves, folder, strict=settings.strict, first_losses=losses)
 
 
 def _run_open_trials(
-    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress
+    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress, tracking: _Tracking
 ) -> tuple[int, bool, tuple[str, ...]]:
     """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
     started, statuses, interrupted = time.monotonic(), {}, False
-    tracking = _Tracking(growing, settings, ledger)
     progress.planned(growing.study)
 
     def next_round() -> Sequence[ScheduledTrial]:
@@ -161,11 +178,16 @@ def _run_open_trials(
 
 
 class _Tracking:
-    """A study's place in tracking while it runs: opened once, filled from a queue, closed with what is left."""
+    """A study's place in tracking while it runs: opened once, filled from a queue, closed with what is left.
+
+    Attributes:
+        complete_run_id: The study's run, once closed with nothing left out.
+    """
 
     def __init__(self, growing: GrowingStudy, settings: RunSettings, ledger: Ledger) -> None:
         self._growing, self._settings, self._ledger = growing, settings, ledger
         self._tracker: StudyTracker | None = None
+        self.complete_run_id: str | None = None
         self._delivery: Delivery | None = None
 
     def open(self) -> None:
@@ -215,6 +237,7 @@ class _Tracking:
         elif not outcome.undelivered_trial_ids:
             self._tracker.mark_interrupted()
             self._tracker.finish_study(wall_seconds, interrupted=interrupted)
+            self.complete_run_id = self._tracker.run_id
         return outcome.undelivered_trial_ids
 
 
@@ -274,10 +297,15 @@ def _undelivered_earlier(study: Study, ledger: Ledger, tracker: StudyTracker) ->
     ]
 
 
-def _ended(study: Study, ledger: Ledger) -> tuple[dict[str, TrialStatus], dict[str, str]]:
-    entries = ledger.entries([trial.spec.trial_id for trial in study.trials])
+def _ended(
+    study: Study, ledger: Ledger, settings: RunSettings
+) -> tuple[dict[str, TrialStatus], dict[str, str], str | None]:
+    """Return the trials that have ended, why some did not complete, and the digest of a study that is through."""
+    entries = ledger.entries(list(study.trial_specs))
     statuses = {key: entry.state for key, entry in entries.items() if isinstance(entry.state, TrialStatus)}
-    return statuses, {key: entry.reason for key, entry in entries.items() if key in statuses and entry.reason}
+    reasons = {key: entry.reason for key, entry in entries.items() if key in statuses and entry.reason}
+    digest = digest_of(study, entries, settings.report_folder(study.spec.name), settings.strict)
+    return statuses, reasons, digest
 
 
 def _deadline(max_hours: float | None) -> Callable[[], bool]:

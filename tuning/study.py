@@ -89,15 +89,22 @@ class Study:
     @functools.cached_property
     def labels(self) -> dict[str, str]:
         """Each condition in a few words, by its id: what tells it apart from the study's other conditions."""
-        specs = {trial.spec.condition_id: trial.spec.model_dump() for trial in self.trials}
-        return condition_labels(specs)
+        specs = {trial.spec.condition_id: trial.spec for trial in self.trials}
+        return condition_labels({condition_id: spec.model_dump() for condition_id, spec in specs.items()})
 
     @property
     def planned(self) -> list[PlannedTrial]:
         """The trials as reports and tracking know them."""
-        return [
-            PlannedTrial(trial.spec.trial_id, trial.spec.condition_id, trial.spec.model_dump()) for trial in self.trials
-        ]
+        return [_planned(trial.spec) for trial in self.trials]
+
+    @property
+    def planned_conditions(self) -> list[PlannedTrial]:
+        """One planned trial of each condition."""
+        return [_planned(spec) for spec in {trial.spec.condition_id: trial.spec for trial in self.trials}.values()]
+
+
+def _planned(spec: TrialSpec) -> PlannedTrial:
+    return PlannedTrial(spec.trial_id, spec.condition_id, spec.model_dump())
 
 
 def shipped_studies() -> dict[str, Path]:
@@ -198,7 +205,7 @@ def checked(study: Study) -> Study:
     Raises:
         RequestError: One does not.
     """
-    problems = check_claims(study.spec.claims, study.planned)
+    problems = check_claims(study.spec.claims, study.planned_conditions)
     if problems:
         raise RequestError.of(problems)
     return study

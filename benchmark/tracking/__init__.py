@@ -8,6 +8,7 @@ MLflow and pyarrow are imported inside functions: importing this package costs n
 
 from benchmark.tracking.delivery import Delivery, DeliveryOutcome
 from benchmark.tracking.reading import (
+    holds_results,
     list_studies,
     read_curves,
     read_first_losses,
@@ -40,6 +41,7 @@ __all__ = [
     "create_store",
     "default_tracking_uri",
     "has_other_tables",
+    "holds_results",
     "list_studies",
     "read_curves",
     "read_first_losses",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from benchmark.errors import RequestError, nearest
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
-from benchmark.tracking import artifacts, schema
+from benchmark.tracking import artifacts, database, schema
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
 from benchmark.tracking.runs import all_runs, find_experiment, one_run_per_trial
 from benchmark.tracking.store import (
@@ -27,6 +27,9 @@ from benchmark.tracking.store import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+
+_FIELD_OF_METRIC = {metric: field for field, metric in schema.EPOCH_METRICS.items()}
 
 
 def read_study(tracking_uri: str, study_name: str) -> StudyRecord:
@@ -89,9 +92,33 @@ def study_pages(tracking_uri: str, server_address: str) -> dict[str, str]:
 def read_curves(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[EpochRecord]]:
     """Return the epochs of trials from their metric histories, by run id, also of trials that still run."""
     create_store(tracking_uri)
+    points = None
+    if is_sqlite(tracking_uri):
+        points = database.metric_histories(tracking_uri, run_ids, list(_FIELD_OF_METRIC))
+    if points is None:
+        client = open_client(tracking_uri)
+        with store_errors(tracking_uri):
+            points = [point for run_id in run_ids for point in _histories(client, run_id)]
+    return _curves(run_ids, points)
+
+
+def holds_results(tracking_uri: str, run_id: str, num_trials: int) -> bool:
+    """Return whether a store still holds a study and its trials' results.
+
+    A database is counted, which needs no MLflow; a server is asked for the study's run alone.
+
+    Args:
+        tracking_uri: The store.
+        run_id: The study's parent run.
+        num_trials: How many results had been stored.
+    """
+    if is_sqlite(tracking_uri):
+        return (database.num_delivered(tracking_uri, run_id) or 0) >= num_trials
+    create_store(tracking_uri)
     client = open_client(tracking_uri)
-    with store_errors(tracking_uri):
-        return {run_id: _curve(client, run_id) for run_id in run_ids}
+    with contextlib.suppress(RequestError), store_errors(tracking_uri):
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    return False
 
 
 def read_first_losses(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, list[float]]:
@@ -190,9 +217,18 @@ def _test_reads(trials: Sequence[TrackedTrial]) -> list[dict[str, Any]]:
     return sorted(reads, key=lambda read: read["read_at"])
 
 
-def _curve(client: MlflowClient, run_id: str) -> list[EpochRecord]:
-    by_epoch: dict[int, dict[str, float]] = defaultdict(dict)
-    for field, metric in schema.EPOCH_METRICS.items():
+def _histories(client: MlflowClient, run_id: str) -> Iterator[database.Point]:
+    for metric in _FIELD_OF_METRIC:
         for point in client.get_metric_history(run_id, metric):
-            by_epoch[point.step][field] = point.value
-    return [EpochRecord(**{"train_loss": None, "epoch": epoch} | by_epoch[epoch]) for epoch in sorted(by_epoch)]
+            yield run_id, metric, point.step, point.value
+
+
+def _curves(run_ids: Sequence[str], points: Iterable[database.Point]) -> dict[str, list[EpochRecord]]:
+    by_run: dict[str, dict[int, dict[str, float]]] = {run_id: {} for run_id in run_ids}
+    for run_id, metric, step, value in points:
+        by_run[run_id].setdefault(step, {})[_FIELD_OF_METRIC[metric]] = value
+    return {run_id: [_epoch_record(step, epochs[step]) for step in sorted(epochs)] for run_id, epochs in by_run.items()}
+
+
+def _epoch_record(epoch: int, values: dict[str, float]) -> EpochRecord:
+    return EpochRecord.model_validate({"train_loss": None, "epoch": epoch, **values})

@@ -129,6 +129,8 @@ def _tell(outcome: StudyOutcome) -> None:
     num_open = study.num_trials - len(outcome.statuses)
     if num_open:
         console.print(f"{num_open} of {study.num_trials} trials are still open; the same command goes on from here.")
+    if not outcome.num_run and not num_open and not outcome.interrupted:
+        console.print("Nothing was left to do.")
     if outcome.undelivered:
         console.print(f"{len(outcome.undelivered)} results are kept but not tracked yet; run the same command again.")
     if outcome.report is None:

@@ -66,6 +66,18 @@ def test_condition_is_equal_when_only_the_seed_differs(tiny_request: dict[str, A
     assert resolve_trial({**tiny_request, "seed": 7}).condition_id == resolve_trial(tiny_request).condition_id
 
 
+@pytest.mark.parametrize("change", [{"seed": 7}, {"seed": 7, "reads_test": False}, {"reads_test": False}, {}])
+def test_copy_has_the_identity_of_a_spec_made_anew_when_the_original_was_asked_for_its_own(
+    tiny_request: dict[str, Any], change: dict[str, Any]
+) -> None:
+    spec = resolve_trial(tiny_request)
+    assert spec.trial_id and spec.condition_id
+    copy, anew = spec.model_copy(update=change), TrialSpec.model_validate({**spec.model_dump(), **change})
+    assert (copy.trial_id, copy.condition_id) == (anew.trial_id, anew.condition_id)
+    assert copy.canonical_json() == as_canonical_json(hashed_fields(anew))
+    assert copy == anew
+
+
 def test_spec_refuses_a_change_when_it_stands(tiny_request: dict[str, Any]) -> None:
     spec = resolve_trial(tiny_request)
     with pytest.raises(ValidationError):
