@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_study
 from reports.build import Report, build_report
+from tuning.budget import Budget, check_budget
 from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
@@ -58,7 +59,8 @@ class RunSettings:
         output_directory: The ledger, checkpoints, default tracking store and reports.
         tracking_uri: Where MLflow keeps the results.
         cluster_address: `local`, `auto` or `HOST:PORT`.
-        max_hours: After so long no new epoch starts; what is unfinished can be resumed.
+        max_hours: After so long no trial and no epoch starts; what is unfinished can be resumed.
+        max_gpu_hours: The same, once the trials of this run have held GPUs for so long.
         report_directory: Where the report goes; none for `reports/STUDY` in the output directory.
         strict: Refuse to report a study with missing seeds.
         pack: Whether trials may train in one pass.
@@ -68,6 +70,7 @@ class RunSettings:
     tracking_uri: str
     cluster_address: str = "local"
     max_hours: float | None = None
+    max_gpu_hours: float | None = None
     report_directory: Path | None = None
     strict: bool = False
     pack: bool = True
@@ -89,6 +92,7 @@ class StudyOutcome:
         interrupted: Whether the user stopped it.
         undelivered: Trials whose results are recorded here but could not be tracked yet.
         reasons: Why trials did not complete, by id.
+        stopped_by: The option whose budget was spent while trials were open.
     """
 
     study: Study
@@ -98,6 +102,7 @@ class StudyOutcome:
     interrupted: bool
     undelivered: tuple[str, ...]
     reasons: dict[str, str] = field(default_factory=dict)
+    stopped_by: str | None = None
 
 
 def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyOutcome:
@@ -106,6 +111,7 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
     Raises:
         AdapterTuneError: The request is wrong, or something it needs is missing; nothing finished is lost.
     """
+    check_budget(study.trials, settings.max_gpu_hours)
     require_writable_folder(settings.output_directory, "--output")
     if settings.report_directory is not None:
         require_writable_folder(settings.report_directory, "--report-dir")
@@ -124,13 +130,14 @@ def _run_or_find_settled(
     if report is not None:
         progress.planned(growing.study)
         return StudyOutcome(growing.study, statuses, report, 0, False, (), reasons)
-    tracking = _Tracking(growing, settings, ledger)
-    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking)
+    tracking, budget = _Tracking(growing, settings, ledger), Budget(settings.max_hours, settings.max_gpu_hours)
+    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking, budget)
     statuses, reasons, digest = _ended(growing.study, ledger, settings)
     report = None if interrupted else write_report(name, settings)
     if report is not None and digest is not None and tracking.complete_run_id is not None:
         ledger.record_settled(name, uri, digest, tracking.complete_run_id)
-    return StudyOutcome(growing.study, statuses, report, num_run, interrupted, undelivered, reasons)
+    stopped_by = budget.spent() if len(statuses) < growing.study.num_trials else None
+    return StudyOutcome(growing.study, statuses, report, num_run, interrupted, undelivered, reasons, stopped_by)
 
 
 def write_report(study_name: str, settings: RunSettings) -> Report:
@@ -143,7 +150,12 @@ def write_report(study_name: str, settings: RunSettings) -> Report:
 
 
 def _run_open_trials(
-    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress, tracking: _Tracking
+    growing: GrowingStudy,
+    settings: RunSettings,
+    ledger: Ledger,
+    progress: Progress,
+    tracking: _Tracking,
+    budget: Budget,
 ) -> tuple[int, bool, tuple[str, ...]]:
     """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
     started, statuses, interrupted = time.monotonic(), {}, False
@@ -161,10 +173,10 @@ def _run_open_trials(
             growing.study.trials,
             settings.cluster_address,
             ledger,
-            _Observer(growing, tracking, progress),
+            _Observer(growing, tracking, progress, budget),
             study=growing.study.spec.name,
             on_connected=tracking.open,
-            should_stop=_deadline(settings.max_hours),
+            should_stop=lambda: budget.spent() is not None,
             trial_scheduler=lambda: _trial_scheduler(growing.study, ledger),
             next_round=next_round,
             max_trials_per_pack=_max_trials_per_pack(growing.study, settings),
@@ -261,13 +273,14 @@ def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
 
 
 class _Observer:
-    """Passes on what happens to the trials: to tracking, and to who shows it."""
+    """Passes on what happens to the trials: to tracking, to who shows it, and to who counts what they cost."""
 
-    def __init__(self, growing: GrowingStudy, tracking: _Tracking, progress: Progress) -> None:
+    def __init__(self, growing: GrowingStudy, tracking: _Tracking, progress: Progress, budget: Budget) -> None:
         self._growing = growing
-        self._tracking, self._progress = tracking, progress
+        self._tracking, self._progress, self._budget = tracking, progress, budget
 
     def on_trial_started(self, trial_id: str) -> None:
+        self._budget.trial_started(trial_id, self._growing.study.num_gpus[trial_id])
         self._tracking.start(self._growing.study.trial_specs[trial_id])
         self._progress.started(trial_id)
 
@@ -276,6 +289,7 @@ class _Observer:
         self._progress.advanced(trial_id, record)
 
     def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
+        self._budget.trial_ended(trial_id)
         self._tracking.finish(trial_id)
         self._progress.ended(trial_id, status)
 
@@ -306,10 +320,3 @@ def _ended(
     reasons = {key: entry.reason for key, entry in entries.items() if key in statuses and entry.reason}
     digest = digest_of(study, entries, settings.report_folder(study.spec.name), settings.strict)
     return statuses, reasons, digest
-
-
-def _deadline(max_hours: float | None) -> Callable[[], bool]:
-    if max_hours is None:
-        return lambda: False
-    ends = time.monotonic() + 3600.0 * max_hours
-    return lambda: time.monotonic() >= ends

@@ -28,3 +28,8 @@ class ScheduledTrial:
     def shape(self) -> GroupShape:
         """What it needs of a worker group: trials of one shape share slots."""
         return GroupShape(self.plan.num_workers, self.resources, self.plan.device, self.plan.threads_per_worker)
+
+    @property
+    def num_gpus(self) -> int:
+        """How many GPUs it holds, over all of its workers."""
+        return int(self.resources.gpus_per_worker * self.plan.num_workers)

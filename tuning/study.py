@@ -87,6 +87,11 @@ class Study:
         return {trial.spec.trial_id: trial.spec for trial in self.trials}
 
     @functools.cached_property
+    def num_gpus(self) -> dict[str, int]:
+        """How many GPUs each trial holds, over all of its workers, by its id."""
+        return {trial.spec.trial_id: trial.num_gpus for trial in self.trials}
+
+    @functools.cached_property
     def labels(self) -> dict[str, str]:
         """Each condition in a few words, by its id: what tells it apart from the study's other conditions."""
         specs = {trial.spec.condition_id: trial.spec for trial in self.trials}

@@ -23,7 +23,7 @@ from tuning.cli.output import (
     print_json,
     tracking_uri_or_default,
 )
-from tuning.cli.running import Address, MaxHours, NoPack, ReportDirectory, Strict, run_and_tell
+from tuning.cli.running import Address, MaxGpuHours, MaxHours, NoPack, ReportDirectory, Strict, run_and_tell
 from tuning.search_settings import ended_as
 from tuning.study import expand, load_study, read_study_spec
 
@@ -78,6 +78,7 @@ def confirm(
     settings: Settings = None,
     address: Address = "local",
     max_hours: MaxHours = None,
+    max_gpu_hours: MaxGpuHours = None,
     report_dir: ReportDirectory = None,
     no_pack: NoPack = False,
     strict: Strict = False,
@@ -95,5 +96,6 @@ def confirm(
         raise RequestError("study", spec.name, rule, f"Its conditions are fixed: adaptertune run {study}")
     confirming = confirmation(spec, read_lock(locked, spec))
     where: dict[str, Any] = {"address": address, "output": output, "tracking_uri": tracking_uri}
-    how: dict[str, Any] = {"max_hours": max_hours, "report_dir": report_dir, "pack": not no_pack, "strict": strict}
+    how: dict[str, Any] = {"report_dir": report_dir, "pack": not no_pack, "strict": strict}
+    how |= {"max_hours": max_hours, "max_gpu_hours": max_gpu_hours}
     return run_and_tell(confirming, as_json=as_json, **where, **how)

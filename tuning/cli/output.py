@@ -41,8 +41,8 @@ def tracking_uri_or_default(tracking_uri: str | None, output: Path) -> str:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""
-    json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
+    # At once: json.dump writes every bracket by itself, which for 10,000 trials takes longer than to read them.
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def as_percent(fraction: float | None) -> str:

@@ -36,6 +36,9 @@ Address = Annotated[
 MaxHours = Annotated[
     float | None, typer.Option(min=0, help="Stop after so many hours; the same command goes on from there.")
 ]
+MaxGpuHours = Annotated[
+    float | None, typer.Option(min=0, help="Stop once this run's trials have held GPUs for so many hours, added up.")
+]
 ReportDirectory = Annotated[Path | None, typer.Option(help="Where the report goes.")]
 NoPack = Annotated[
     bool, typer.Option("--no-pack", help="Train each trial alone, not several in one pass over the frozen backbone.")
@@ -48,6 +51,7 @@ def run(
     settings: Settings = None,
     address: Address = "local",
     max_hours: MaxHours = None,
+    max_gpu_hours: MaxGpuHours = None,
     report_dir: ReportDirectory = None,
     no_pack: NoPack = False,
     strict: Strict = False,
@@ -60,6 +64,7 @@ def run(
         load_study(study, settings or []),
         address=address,
         max_hours=max_hours,
+        max_gpu_hours=max_gpu_hours,
         report_dir=report_dir,
         pack=not no_pack,
         strict=strict,
@@ -74,6 +79,7 @@ def run_and_tell(
     *,
     address: str,
     max_hours: float | None,
+    max_gpu_hours: float | None,
     report_dir: Path | None,
     pack: bool,
     strict: bool,
@@ -89,6 +95,7 @@ def run_and_tell(
         tracking_uri=tracking_uri_or_default(tracking_uri, output),
         cluster_address=address,
         max_hours=max_hours,
+        max_gpu_hours=max_gpu_hours,
         report_directory=report_dir,
         strict=strict,
         pack=pack,
@@ -113,6 +120,7 @@ def _as_document(outcome: StudyOutcome) -> dict[str, object]:
         "num_trials": outcome.study.num_trials,
         "num_run": outcome.num_run,
         "interrupted": outcome.interrupted,
+        "stopped_by": outcome.stopped_by,
         "statuses": outcome.statuses,
         "reasons": outcome.reasons,
         "not_tracked": list(outcome.undelivered),
@@ -128,7 +136,9 @@ def _tell(outcome: StudyOutcome) -> None:
     study = outcome.study
     num_open = study.num_trials - len(outcome.statuses)
     if num_open:
-        console.print(f"{num_open} of {study.num_trials} trials are still open; the same command goes on from here.")
+        spent = f" ({outcome.stopped_by} is spent)" if outcome.stopped_by else ""
+        left = f"{num_open} of {study.num_trials} trials are still open{spent}"
+        console.print(f"{left}; the same command goes on from here.", soft_wrap=True)
     if not outcome.num_run and not num_open and not outcome.interrupted:
         console.print("Nothing was left to do.")
     if outcome.undelivered:
@@ -146,7 +156,7 @@ def _tell(outcome: StudyOutcome) -> None:
 
 
 def _exit_status(outcome: StudyOutcome) -> int:
-    if outcome.interrupted:
+    if outcome.interrupted or outcome.stopped_by:
         return INTERRUPTED
     if outcome.undelivered:
         return MISSING
