@@ -29,6 +29,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_COPIED_ROWS = 500
 """A longer table has no copy buttons: the page would carry it three times. Its files lie in `tables/`."""
 
+MAX_RUNS_SHOWN = 50
+"""How many runs stand behind one number; hundreds behind each would make a page that no browser likes to open."""
+
 
 def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, Table]:
     """Return every table of the report by name, with all columns."""
@@ -93,6 +96,7 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "disagreements": disagreements(analysis.conditions),
         "unplanned": unplanned_runs(study),
         "links": links,
+        "max_runs": MAX_RUNS_SHOWN,
     }
 
 

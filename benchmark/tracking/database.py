@@ -1,7 +1,7 @@
-"""Two questions about a whole study that MLflow answers run by run, asked of an sqlite store at once, without MLflow.
+"""Questions about all runs of a study, asked of an sqlite store itself.
 
-Its import alone takes longer than both answers. Where the tables are not those expected, the answer is none, and the
-caller asks MLflow.
+MLflow answers them run by run, or with all that a run has, and its import alone takes longer than these answers. Where
+the tables are not those expected, the answer is none, and the caller asks MLflow.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from benchmark.tracking import schema
+from benchmark.tracking.records import StoredRun
 from benchmark.tracking.store import sqlite_path
 
 RUNS_PER_QUERY = 500
@@ -21,6 +22,13 @@ SELECT COUNT(*) FROM tags AS parent
 JOIN runs ON runs.run_uuid = parent.run_uuid AND runs.lifecycle_stage = 'active'
 JOIN tags AS delivered ON delivered.run_uuid = parent.run_uuid AND delivered.key = ?
 WHERE parent.key = ? AND parent.value = (SELECT run_uuid FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active')
+"""
+
+_STUDY_RUNS = """
+SELECT runs.run_uuid, runs.status, runs.start_time, runs.artifact_uri,
+EXISTS (SELECT 1 FROM params WHERE params.run_uuid = runs.run_uuid), tags.key, tags.value
+FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key IN ({marks})
+WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time, runs.run_uuid
 """
 
 Point = tuple[str, str, int, float]
@@ -40,6 +48,23 @@ def num_delivered(tracking_uri: str, run_id: str) -> int | None:
     except sqlite3.Error:
         return None
     return int(row[0])
+
+
+def study_runs(tracking_uri: str, experiment_id: str, tags: Sequence[str]) -> list[StoredRun] | None:
+    """Return an experiment's runs, oldest first, with those of the named tags that they have."""
+    query = _STUDY_RUNS.format(marks=",".join("?" * len(tags)))
+    runs: dict[str, StoredRun] = {}
+    try:
+        with _opened(tracking_uri) as connection:
+            for *facts, has_parameters, key, value in connection.execute(query, (*tags, int(experiment_id))):
+                run_id, status, start_time_ms, artifact_uri = facts
+                run = StoredRun(run_id, status, start_time_ms, artifact_uri, bool(has_parameters), {})
+                run = runs.setdefault(run_id, run)
+                if key is not None:
+                    run.tags[key] = value
+    except sqlite3.Error:
+        return None
+    return list(runs.values())
 
 
 def metric_histories(tracking_uri: str, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Point] | None:

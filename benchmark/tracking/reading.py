@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from benchmark.errors import RequestError, nearest
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.tracking import artifacts, database, schema
-from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
-from benchmark.tracking.runs import all_runs, find_experiment, one_run_per_trial
+from benchmark.tracking.records import PlannedTrial, StoredRun, StudyRecord, TrackedTrial
+from benchmark.tracking.runs import find_experiment, one_run_per_trial, stored_runs
 from benchmark.tracking.store import (
     create_store,
     is_sqlite,
@@ -26,7 +26,6 @@ from benchmark.tracking.store import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 
 _FIELD_OF_METRIC = {metric: field for field, metric in schema.EPOCH_METRICS.items()}
@@ -42,19 +41,20 @@ def read_study(tracking_uri: str, study_name: str) -> StudyRecord:
     client = _client_for_reading(tracking_uri, study_name)
     with store_errors(tracking_uri):
         experiment = find_experiment(client, study_name)
-        runs = list(all_runs(client, experiment.experiment_id)) if experiment else []
-    study_run = next((run for run in runs if run.data.tags.get(schema.KIND) == schema.STUDY_KIND), None)
+        runs = stored_runs(client, experiment.experiment_id) if experiment else []
+    study_run = next((run for run in runs if run.tags.get(schema.KIND) == schema.STUDY_KIND), None)
     if experiment is None or study_run is None:
         raise _unknown_study(tracking_uri, study_name, list_studies(tracking_uri))
-    delivered = {key: run for key, run in one_run_per_trial(runs).items() if schema.DELIVERED in run.data.tags}
-    trials = [TrackedTrial(run.info.run_id, _result_of(client, run)) for run in delivered.values()]
-    wall_seconds = study_run.data.tags.get(schema.WALL_SECONDS)
+    delivered = {key: run for key, run in one_run_per_trial(runs).items() if schema.DELIVERED in run.tags}
+    trials = [TrackedTrial(run.run_id, _result_of(client, run)) for run in delivered.values()]
+    plan = _json_artifact(client, study_run.run_id, study_run.artifact_uri, schema.PLAN_FILE)
+    wall_seconds = study_run.tags.get(schema.WALL_SECONDS)
     return StudyRecord(
         name=study_name,
-        spec=_json_artifact(client, study_run, schema.STUDY_FILE),
-        planned=[PlannedTrial(**trial) for trial in _json_artifact(client, study_run, schema.PLAN_FILE)],
+        spec=_json_artifact(client, study_run.run_id, study_run.artifact_uri, schema.STUDY_FILE),
+        planned=[PlannedTrial(**trial) for trial in plan],
         trials=trials,
-        run_id=study_run.info.run_id,
+        run_id=study_run.run_id,
         experiment_id=experiment.experiment_id,
         tracking_uri=without_password(tracking_uri),
         wall_seconds=None if wall_seconds is None else float(wall_seconds),
@@ -155,7 +155,7 @@ def read_outcome(tracking_uri: str, run_id: str) -> TrialOutcome:
         raise RequestError("RUN", run_id, rule, "Name the store with --tracking-uri, or its folder.") from error
     if schema.DELIVERED not in run.data.tags:
         raise RequestError("RUN", run_id, "it is no trial's run whose result is stored")
-    result = TrialResult.model_validate(_json_artifact(client, run, schema.RESULT_FILE))
+    result = TrialResult.model_validate(_json_artifact(client, run_id, run.info.artifact_uri, schema.RESULT_FILE))
     checkpoint = None
     if result.status is TrialStatus.COMPLETED:
         checkpoint = artifacts.download(client, run_id, run.info.artifact_uri, schema.ADAPTER_FILE)
@@ -189,16 +189,17 @@ def _unknown_study(tracking_uri: str, study_name: str, studies: Sequence[str]) -
     return RequestError("study", study_name, f"{without_password(tracking_uri)} has no results of this study", hint)
 
 
-def _result_of(client: MlflowClient, run: Run) -> TrialResult:
+def _result_of(client: MlflowClient, run: StoredRun) -> TrialResult:
     """Return a run's result from its tag, or from the artifact when it was too long for a tag."""
-    text = run.data.tags.get(schema.RESULT)
-    values = json.loads(text) if text else _json_artifact(client, run, schema.RESULT_FILE)
-    result = TrialResult.model_validate(values)
+    text = run.tags.get(schema.RESULT)
+    if text:
+        return TrialResult.model_validate_json(text)
+    result = TrialResult.model_validate(_json_artifact(client, run.run_id, run.artifact_uri, schema.RESULT_FILE))
     return result.model_copy(update={"epochs": [], "first_step_losses": [], "confusion": None})
 
 
-def _json_artifact(client: MlflowClient, run: Run, name: str) -> Any:
-    return json.loads(artifacts.download(client, run.info.run_id, run.info.artifact_uri, name))
+def _json_artifact(client: MlflowClient, run_id: str, artifact_uri: str, name: str) -> Any:
+    return json.loads(artifacts.download(client, run_id, artifact_uri, name))
 
 
 def _test_reads(trials: Sequence[TrackedTrial]) -> list[dict[str, Any]]:

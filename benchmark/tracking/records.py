@@ -24,6 +24,27 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True)
+class StoredRun:
+    """What the suite reads of a run in MLflow.
+
+    Attributes:
+        run_id: MLflow's id.
+        status: MLflow's status.
+        start_time_ms: Unix time in milliseconds.
+        artifact_uri: Where its files lie.
+        has_parameters: Whether the trial's parameters are stored.
+        tags: The suite's own, by name.
+    """
+
+    run_id: str
+    status: str
+    start_time_ms: int
+    artifact_uri: str
+    has_parameters: bool
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
 class TrackedTrial:
     """A trial as tracking knows it: the run's id and the result without its curves and confusion matrix."""
 

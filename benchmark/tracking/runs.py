@@ -8,13 +8,29 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import RequestError
 from benchmark.result import TrialStatus
-from benchmark.tracking.schema import DELIVERED, KIND, STATUS, STUDY_KIND, TRIAL_ID, TRIAL_KIND, experiment_name
+from benchmark.tracking import database
+from benchmark.tracking.records import StoredRun
+from benchmark.tracking.schema import (
+    DELIVERED,
+    KIND,
+    RESULT,
+    STATUS,
+    STUDY_KIND,
+    TRIAL_ID,
+    TRIAL_KIND,
+    WALL_SECONDS,
+    experiment_name,
+)
+from benchmark.tracking.store import is_sqlite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 RUNS_PER_PAGE = 1000
+
+READ_TAGS = (KIND, TRIAL_ID, STATUS, DELIVERED, RESULT, WALL_SECONDS)
+"""The tags that are read back; the others are for people."""
 
 
 @dataclass
@@ -78,25 +94,39 @@ def find_study_run(client: MlflowClient, experiment_id: str) -> Run | None:
     return next(all_runs(client, experiment_id, f"tags.`{KIND}` = '{STUDY_KIND}'"), None)
 
 
-def is_trial(run: Run) -> bool:
+def stored_runs(client: MlflowClient, experiment_id: str) -> list[StoredRun]:
+    """Return an experiment's runs, oldest first, with the tags that the suite reads."""
+    if is_sqlite(client.tracking_uri):
+        runs = database.study_runs(client.tracking_uri, experiment_id, READ_TAGS)
+        if runs is not None:
+            return runs
+    return [_stored(run) for run in all_runs(client, experiment_id)]
+
+
+def _stored(run: Run) -> StoredRun:
+    tags = {name: run.data.tags[name] for name in READ_TAGS if name in run.data.tags}
+    info = run.info
+    return StoredRun(info.run_id, info.status, info.start_time, info.artifact_uri, bool(run.data.params), tags)
+
+
+def is_trial(run: StoredRun) -> bool:
     """Return whether a run is a trial's."""
-    return run.data.tags.get(KIND) == TRIAL_KIND and TRIAL_ID in run.data.tags
+    return run.tags.get(KIND) == TRIAL_KIND and TRIAL_ID in run.tags
 
 
-def one_run_per_trial(runs: Sequence[Run]) -> dict[str, Run]:
+def one_run_per_trial(runs: Sequence[StoredRun]) -> dict[str, StoredRun]:
     """Return each trial's run.
 
     A request that a server carried out but whose answer was lost is repeated by the client, so that a trial may have
     two runs: the delivered one counts, else the older.
     """
-    chosen: dict[str, Run] = {}
-    for run in sorted(filter(is_trial, runs), key=lambda run: (DELIVERED not in run.data.tags, run.info.start_time)):
-        chosen.setdefault(run.data.tags[TRIAL_ID], run)
+    chosen: dict[str, StoredRun] = {}
+    for run in sorted(filter(is_trial, runs), key=lambda run: (DELIVERED not in run.tags, run.start_time_ms)):
+        chosen.setdefault(run.tags[TRIAL_ID], run)
     return chosen
 
 
-def remembered(run: Run) -> TrialRun:
+def remembered(run: StoredRun) -> TrialRun:
     """Return what the tracker remembers of a run that was there before."""
-    tags = run.data.tags
-    trial_status = TrialStatus(tags[STATUS]) if STATUS in tags else None
-    return TrialRun(run.info.run_id, run.info.status, tags.get(DELIVERED), trial_status, bool(run.data.params))
+    trial_status = TrialStatus(run.tags[STATUS]) if STATUS in run.tags else None
+    return TrialRun(run.run_id, run.status, run.tags.get(DELIVERED), trial_status, run.has_parameters)

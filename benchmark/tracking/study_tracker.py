@@ -14,7 +14,14 @@ from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import artifacts, notes, schema
 from benchmark.tracking.records import PlannedTrial
-from benchmark.tracking.runs import TrialRun, all_runs, find_experiment, find_study_run, one_run_per_trial, remembered
+from benchmark.tracking.runs import (
+    TrialRun,
+    find_experiment,
+    find_study_run,
+    one_run_per_trial,
+    remembered,
+    stored_runs,
+)
 from benchmark.tracking.store import TABLE_VIEW, create_store, local_artifacts, open_client, store_errors
 
 if TYPE_CHECKING:
@@ -178,7 +185,7 @@ class StudyTracker:
 
     def _trial_runs(self) -> dict[str, TrialRun]:
         if self._cached_trial_runs is None:
-            runs = one_run_per_trial(list(all_runs(self._client, self.experiment_id)))
+            runs = one_run_per_trial(stored_runs(self._client, self.experiment_id))
             self._cached_trial_runs = {trial_id: remembered(run) for trial_id, run in runs.items()}
         return self._cached_trial_runs
 

@@ -102,12 +102,22 @@ def test_first_losses_round_trip_when_read_back(uri):
     assert read_first_losses(uri, [run_id]) == {run_id: [1.5, 1.25]}
 
 
-def test_curves_are_the_same_when_mlflow_itself_is_asked(uri, monkeypatch):
-    deliver(uri, samples.completed(SPEC))
-    run_id = read_study(uri, "rank-study").trials[0].run_id
-    at_once = read_curves(uri, [run_id])
+def test_study_and_curves_are_the_same_when_mlflow_itself_is_asked(uri, monkeypatch):
+    tracker = deliver(uri, samples.completed(SPEC))
+    tracker.start_trial(samples.trial_spec(1).trial_id, samples.trial_spec(1))
+    at_once, run_id = read_study(uri, "rank-study"), read_study(uri, "rank-study").trials[0].run_id
+    curves, statuses = read_curves(uri, [run_id]), open_study(uri).delivered_statuses()
     monkeypatch.setattr(database, "metric_histories", lambda *_: None)
-    assert read_curves(uri, [run_id]) == at_once
+    monkeypatch.setattr(database, "study_runs", lambda *_: None)
+    assert (read_study(uri, "rank-study"), read_curves(uri, [run_id])) == (at_once, curves)
+    assert open_study(uri).delivered_statuses() == statuses == {SPEC.trial_id: TrialStatus.COMPLETED}
+
+
+def test_none_is_said_when_the_database_has_other_tables(tmp_path):
+    uri = default_tracking_uri(tmp_path)
+    assert database.num_delivered(uri, "run") is database.study_runs(uri, "1", ["tag"]) is None
+    assert database.metric_histories(uri, ["run"], ["metric"]) is None
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_predictions_round_trip_when_read_back(uri):
