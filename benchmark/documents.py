@@ -44,6 +44,10 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a subclass of SafeLoader
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        rule = f"line {line} asks for more than text, numbers, lists and mappings, and nothing is made of it: "
+        raise RequestError(where, None, rule + (error.problem or ""), "Write the plain value.") from error
     except yaml.YAMLError as error:
         raise RequestError(where, None, f"not readable as YAML: {' '.join(str(error).split())}") from error
 

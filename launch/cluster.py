@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ _PREFIX = "adaptertune-"
 _OWNER_FILE = "owner.json"
 _MAX_FOLDER_CHARACTERS = 40
 """Ray puts sockets below its folder under names of about 65 characters, and a socket's path may have 107."""
+
+_CLUSTER_OF_SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch; where it is off, a node's address may be that of the loopback."""
 
 _HOST_AND_PORT = re.compile(r"^[^\s:/]+:\d+$|^\[[0-9A-Fa-f:]+\]:\d+$")
 _START_HINT = "Start one with `ray start --head`, or use --address local."
@@ -170,8 +174,8 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
         settings |= {
             "num_cpus": num_cpus or len(os.sched_getaffinity(0)),
             "include_dashboard": False,
-            # Ray replaces 127.0.0.1 itself by the machine's outer address.
-            "_node_ip_address": "127.0.0.2",
+            # Any other address, 127.0.0.2 too, and Ray's servers would listen on all of the machine's.
+            "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(folder),
         }
     else:
@@ -254,6 +258,8 @@ def _environment(address: str) -> Iterator[None]:
     if address == "local":
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
+        # Unset, Ray replaces 127.0.0.1 by the machine's outer address on Linux.
+        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0"}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     _reread_settings()
@@ -276,9 +282,11 @@ def _token() -> str:
 
 def _reread_settings() -> None:
     # Ray reads its settings when it is imported, which may have been earlier; it does the same for its own default.
+    from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined]
 
     Config.initialize("")
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(_CLUSTER_OF_SEVERAL_MACHINES, sys.platform == "linux")
 
 
 def _is_running(pid: int, started_at_seconds: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,8 @@ from reports.claims import ClaimSpec
 from tuning.matching import MatchSpec, read_match
 from tuning.packing import DEFAULT_TRIALS_PER_PACK
 from tuning.search_space import SearchSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class WorkersSpec(Frozen):
@@ -102,7 +105,10 @@ class LockRecord(Frozen):
 class StudySpec(Frozen):
     """A study: the grid of its trials, what they occupy, and what it claims beforehand."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_', '-'")
+    name: str = Field(
+        description="1 to 64 letters, digits, '.', '_' and '-', the first not a sign: files are named after it",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    )
     question: str = Field(default="", description="what the study is to find out")
     kind: Literal["confirm", "search"] = Field(
         default="confirm",
@@ -128,6 +134,13 @@ class StudySpec(Frozen):
     locked: LockRecord | None = Field(
         default=None, description="the selection that a confirmation came from; written by `confirm`"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_fit_for_files(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"must be {cls.model_fields['name'].description}")
+        return name
 
     @field_validator("backbone", "dataset", "method", "seed", mode="before")
     @classmethod

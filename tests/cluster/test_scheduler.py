@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import os
 from pathlib import Path
 
@@ -146,6 +147,22 @@ def test_failing_trials_are_stored_and_the_others_complete(mixed_run):
     assert result_of(ledger, trials[1]).reason == "ValueError: no such block"
     assert [record.epoch for record in result_of(ledger, trials[1]).epochs] == [0]
     assert mixed_run.listener.epochs[trials[0].spec.trial_id] == [0, 1, 2]
+
+
+def listening_addresses(process: psutil.Process) -> set[str]:
+    addresses: set[str] = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        connections = process.net_connections("inet")
+        addresses = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    return addresses
+
+
+@pytest.mark.usefixtures("connected")
+def test_own_cluster_listens_on_this_machine_alone():
+    found = [listening_addresses(child) for child in psutil.Process().children(recursive=True)]
+    addresses = {ipaddress.ip_address(one.removeprefix("::ffff:")) for one in set().union(*found)}
+    assert addresses
+    assert [str(one) for one in addresses if not one.is_loopback] == []
 
 
 def test_outcome_holds_files_and_wall_time_when_trial_completes(mixed_run):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -235,6 +236,27 @@ def test_page_is_harmless_when_names_hold_specials(tmp_path):
     assert "https://host/mlflow/#/experiments/1/runs/" in page
     assert "<b>" not in (tmp_path / "report.md").read_text()
     assert r"back\textless{}b\textgreater{}bone\_\%" in (tmp_path / "tables" / "results.tex").read_text()
+
+
+def test_page_is_harmless_when_claims_and_questions_hold_specials(tmp_path):
+    special = "\"><script>alert(1)</script> it's & $x$ `tick`\nsecond line"
+    sides = {"a": {"init": "small"}, "b": {"init": "zero"}}
+    trials = [
+        completed(make_spec("adaptertune", seed, rank=4, placement="all", init=init), 0.9 + seed / 100, 0.9)
+        for seed in range(2)
+        for init in ("small", "zero")
+    ]
+    claim = {"id": f"../{special}", "text": special, **sides}
+    study = make_study(trials, claims=[claim])
+    study = dataclasses.replace(study, spec={**study.spec, "question": special})
+    before = {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents}
+    report = build_report(study, curves_of(study), tmp_path)
+    # The suite's own script is the only one.
+    assert Page(report.index.read_text()).tags.count("script") == 1
+    # A code span shows what is in it as it stands.
+    assert "<script" not in re.sub(r"`[^`]*`", "", (tmp_path / "report.md").read_text())
+    assert report.summary["claims"][0]["id"] == f"../{special}"
+    assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents} == before
 
 
 def test_search_reports_validation_alone_when_test_was_never_read(tmp_path):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from benchmark.result import EpochRecord
+from benchmark.export import TrainedTrial
+from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.training.checkpoint import TrialState, restore
 
 RECORD = EpochRecord(
@@ -45,3 +54,37 @@ def test_state_is_equal_when_read_back_from_its_bytes() -> None:
 def test_restoring_is_refused_when_the_parameters_are_others() -> None:
     with pytest.raises(ValueError, match="other parameters"):
         restore({"a": torch.nn.Parameter(torch.zeros(1))}, {"b": torch.zeros(1)})
+
+
+class _Marker:
+    """Makes a folder when it is unpickled, as a malicious checkpoint might run anything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def _saved_by_torch(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, _saved_by_torch])
+def test_pickled_code_does_not_run_when_a_checkpoint_is_one(write: Callable[[Any], bytes], tmp_path: Path) -> None:
+    content = write(_Marker(tmp_path / "ran"))
+    with pytest.raises(SafetensorError):
+        TrialState.from_bytes(content)
+    with pytest.raises(SafetensorError):
+        TrainedTrial.of(_completed_with(content))
+    assert not (tmp_path / "ran").exists()
+    # The check is real: unpickled, the same bytes make the folder.
+    torch.load(io.BytesIO(_saved_by_torch(_Marker(tmp_path / "ran"))), weights_only=False)
+    assert (tmp_path / "ran").exists()
+
+
+def _completed_with(checkpoint: bytes) -> TrialOutcome:
+    result = TrialResult(trial_id="0", condition_id="0", spec={}, status=TrialStatus.COMPLETED)
+    return TrialOutcome(result, checkpoint=checkpoint)
