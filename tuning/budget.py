@@ -39,11 +39,11 @@ class Budget:
         """
         self._max_hours, self._max_gpu_hours, self._clock = max_hours, max_gpu_hours, clock
         self._started_at_seconds = clock()
-        self._held: dict[str, tuple[int, float]] = {}
+        self._held: dict[str, tuple[float, float]] = {}
         self._gpu_seconds = 0.0
 
-    def trial_started(self, trial_id: str, num_gpus: int) -> None:
-        """Count a trial's GPUs from now on."""
+    def trial_started(self, trial_id: str, num_gpus: float) -> None:
+        """Count a trial's GPUs from now on; its share of them, where several trials train in one pass."""
         self._held[trial_id] = (num_gpus, self._clock())
 
     def trial_ended(self, trial_id: str) -> None:
@@ -63,6 +63,6 @@ class Budget:
             return f"--max-gpu-hours {self._max_gpu_hours:g}"
         return None
 
-    def _seconds_of(self, held: Mapping[str, tuple[int, float]]) -> float:
+    def _seconds_of(self, held: Mapping[str, tuple[float, float]]) -> float:
         now = self._clock()
         return sum(gpus * (now - since) for gpus, since in held.values())

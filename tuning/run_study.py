@@ -279,8 +279,8 @@ class _Observer:
         self._growing = growing
         self._tracking, self._progress, self._budget = tracking, progress, budget
 
-    def on_trial_started(self, trial_id: str) -> None:
-        self._budget.trial_started(trial_id, self._growing.study.num_gpus[trial_id])
+    def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
+        self._budget.trial_started(trial_id, self._growing.study.num_gpus[trial_id] / num_sharing)
         self._tracking.start(self._growing.study.trial_specs[trial_id])
         self._progress.started(trial_id)
 

@@ -41,8 +41,8 @@ _QUIET_ENVIRONMENT = {
 class Observer(Protocol):
     """Who is told, in the driver, how the trials get on. A retried trial may repeat an epoch."""
 
-    def on_trial_started(self, trial_id: str) -> None:
-        """A trial has got its slot."""
+    def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
+        """A trial has got its slot, which so many trials share, itself included."""
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         """A trial has ended an epoch."""
@@ -76,10 +76,11 @@ class DriverSide(Callback, Stopper):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune: an actor has taken the trials."""
-        for trial_id in ids_of(trial.config):
+        trial_ids = ids_of(trial.config)
+        for trial_id in trial_ids:
             if trial_id not in self._started:
                 self._started.add(trial_id)
-                self._observer.on_trial_started(trial_id)
+                self._observer.on_trial_started(trial_id, len(trial_ids))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -132,7 +132,8 @@ def read_first_losses(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, li
     losses = {}
     with store_errors(tracking_uri):
         for run_id in run_ids:
-            result = _json_artifact(client, client.get_run(run_id), schema.RESULT_FILE)
+            artifact_uri = client.get_run(run_id).info.artifact_uri
+            result = _json_artifact(client, run_id, artifact_uri, schema.RESULT_FILE)
             losses[run_id] = [float(loss) for loss in result.get("first_step_losses", [])]
     return losses
 

@@ -36,7 +36,7 @@ class Listener:
         self.epochs: dict[str, list[int]] = {}
         self.ended: dict[str, TrialStatus] = {}
 
-    def on_trial_started(self, trial_id: str) -> None:
+    def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
         self.started.append(trial_id)
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:

@@ -28,7 +28,7 @@ from tuning.scheduler import ScheduledTrial, run_trials
 from tuning.study_lock import StudyLock
 
 class Speaker:
-    def on_trial_started(self, trial_id): pass
+    def on_trial_started(self, trial_id, num_sharing): pass
     def on_epoch(self, trial_id, record): print(record.epoch, flush=True)
     def on_trial_ended(self, trial_id, status): print(status.value, flush=True)
 
