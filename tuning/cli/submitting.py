@@ -23,6 +23,7 @@ from launch.submission import (
 )
 from launch.submission import submit as submit_job
 from tuning.cli.output import AsJson, Settings, StudyArgument, console, errors, print_json
+from tuning.cli.running import MaxHours, NoPack, Strict
 from tuning.study import load_study, read_study_spec
 
 EXAMPLE = "Example: adaptertune submit demo --address http://127.0.0.1:8265"
@@ -49,10 +50,9 @@ def submit(
     address: DashboardAddress,
     settings: Settings = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the log until the end.")] = True,
-    max_hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many hours; submit again to go on.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse to report a study with missing seeds.")] = False,
+    max_hours: MaxHours = None,
+    strict: Strict = False,
+    no_pack: NoPack = False,
     output: RemoteOutput = None,
     tracking_uri: RemoteTrackingUri = None,
     env: Annotated[
@@ -72,7 +72,7 @@ def submit(
     name = _checked_here(study, settings or [])
     given = {"--max-hours": max_hours, "--tracking-uri": tracking_uri}
     options = ["--address", "auto", *_as_options(settings or [], given)]
-    options += [flag for flag, is_wanted in (("--strict", strict), ("--json", as_json)) if is_wanted]
+    options += [flag for flag, is_wanted in _flags(strict, no_pack, as_json) if is_wanted]
     client = connect_to_dashboard(url)
     job_id = submit_job(client, RemoteCommand("run", study, options, output, python, variables))
     say = errors if as_json else console
@@ -137,6 +137,10 @@ def _as_options(settings: list[str], given: dict[str, Any]) -> list[str]:
     pairs = [("--set", setting) for setting in settings]
     pairs += [(name, str(value)) for name, value in given.items() if value is not None]
     return [word for pair in pairs for word in pair]
+
+
+def _flags(strict: bool, no_pack: bool, as_json: bool) -> tuple[tuple[str, bool], ...]:
+    return (("--strict", strict), ("--no-pack", no_pack), ("--json", as_json))
 
 
 def _document(job_id: str, url: str, study: str, status: str) -> dict[str, Any]:
