@@ -121,6 +121,7 @@ def test_selection_is_refused_when_the_study_is_no_search(folder: Path) -> None:
     assert "only a search has a selection to confirm" in finished.stderr
 
 
+@pytest.mark.slow
 def test_setting_that_falls_behind_is_given_up_and_never_selected(tmp_path: Path) -> None:
     rates = [3e-3, 1e-6, 1e-7]
     change = {

@@ -131,6 +131,7 @@ def test_only_new_seeds_run_when_seeds_are_added(first: Finished, extended: Fini
     assert {tuple(row["seeds"]) for row in extended.document["summary"]["conditions"]} == {(0, 1, 2)}
 
 
+@pytest.mark.slow
 def test_diverged_trial_is_stored_with_its_reason_when_the_others_complete(diverged: Finished) -> None:
     assert diverged.exit_status == 1, diverged.messages
     assert sorted(diverged.document["statuses"].values()) == ["COMPLETED", "DIVERGED"]
@@ -142,6 +143,7 @@ def test_diverged_trial_is_stored_with_its_reason_when_the_others_complete(diver
     assert nested.data.tags["reason"] == diverged.document["reasons"][trial_id]
 
 
+@pytest.mark.slow
 def test_report_names_the_diverged_trial_when_it_is_written(diverged: Finished) -> None:
     assert diverged.document["summary"]["statuses"]["DIVERGED"] == 1
     (missing,) = diverged.document["summary"]["missing"]
