@@ -299,7 +299,9 @@ def open_dataset(spec: DatasetSpec, seed: int = 0) -> Dataset:
         MissingError: Its data are needed and are not here.
         RequestError: The data or the split rule are others than when the trial was planned.
     """
-    dataset = find_dataset(spec.name, "dataset", spec.root, spec.validation_fraction, spec.split, seed)
+    # One object where the split is one: what is read of it is kept for the trials of all seeds.
+    deciding_seed = seed if spec.split == "paper" else 0
+    dataset = find_dataset(spec.name, "dataset", spec.root, spec.validation_fraction, spec.split, deciding_seed)
     if dataset.split_sha256 != spec.split_sha256:
         rule = f"the trial was planned on the split {spec.split_sha256[:12]}"
         hint = "The images or the split rule changed since: plan the study again."

@@ -85,6 +85,12 @@ def test_trial_is_refused_when_its_images_changed_since_it_was_planned(tmp_path:
         open_dataset(trial.dataset.model_copy(update={"root": str(changed)}))
 
 
+def test_what_was_read_serves_every_seed_when_the_split_does_not_follow_it(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures")
+    first, second = (trial_of(f"image_folder:{folder}", seed) for seed in (0, 1))
+    assert open_dataset(first.dataset, first.seed) is open_dataset(second.dataset, second.seed)
+
+
 def test_only_the_split_follows_the_seed_when_the_preset_is_paper(tmp_path: Path) -> None:
     asked = {"name": "image_folder", "root": str(make_folder(tmp_path / "pets")), "split": "paper"}
     first, second = trial_of(asked, seed=1), trial_of(asked, seed=2)
