@@ -12,14 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.statistics.permutation import EQUAL_WITHIN, sign_flip_test
+
 CONFIDENCE = 0.95
 """Level of every interval."""
-
-EQUAL_WITHIN = 1e-12
-"""Scores are ratios of image counts: a spread below this is rounding, not variation."""
-
-MOST_ENUMERATED_PAIRS = 16
-"""The exact sign-flip test lists 2**n signs; beyond this many pairs it is left out."""
 
 MOST_SEEDS = 1000
 """Where the search for a sufficient number of seeds stops."""
@@ -57,7 +53,7 @@ class PairedDifference:
         std: Sample standard deviation of the differences; none below two pairs.
         interval: 95 % interval of the mean difference; none below two pairs.
         p_value: Two-sided paired t-test; none where undefined.
-        sign_flip_p_value: Exact paired sign-flip permutation test, two-sided; none where not enumerated.
+        sign_flip_p_value: Paired sign-flip permutation test, two-sided; none without a pair.
         smallest_p_value: The least p-value that the sign-flip test can give with so many pairs.
         reason: Why something is absent, or what is unusual.
     """
@@ -121,7 +117,8 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
         return PairedDifference((), None, None, None, None, None, None, "no seed completed on both sides")
     differences = np.array([a[seed] - b[seed] for seed in seeds], dtype=np.float64)
     mean = float(differences.mean())
-    flipped, smallest = sign_flip_test(differences)
+    test = sign_flip_test([differences])
+    flipped, smallest = test.p_value, test.smallest_p_value
     if len(seeds) == 1:
         return PairedDifference(seeds, mean, None, None, None, flipped, smallest, "one seed: no interval")
     if np.ptp(differences) <= EQUAL_WITHIN:
@@ -150,35 +147,6 @@ def p_value_of_margin(difference: PairedDifference, margin: float) -> float | No
     num_pairs = len(difference.seeds)
     statistic = (difference.mean - margin) / (difference.std / num_pairs**0.5)
     return float(2 * special.stdtr(num_pairs - 1, -abs(statistic)))
-
-
-def sign_flip_test(differences: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """Return the exact two-sided sign-flip p-value and the least one attainable with so many pairs.
-
-    Under the null hypothesis each difference is as likely as its negative, so each of the 2**n sign patterns is equally
-    likely; the p-value is the share of them whose absolute mean is at least the observed one.
-    """
-    num_pairs = differences.size
-    if not 1 <= num_pairs <= MOST_ENUMERATED_PAIRS:
-        return None, None
-    bits = (np.arange(2**num_pairs)[:, None] >> np.arange(num_pairs)) & 1
-    means = np.abs((1 - 2 * bits) @ differences) / num_pairs
-    observed = abs(float(differences.mean()))
-    return float(np.mean(means >= observed - EQUAL_WITHIN)), 2.0 / 2**num_pairs
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values in the given order; absent ones stay absent and do not count.
-
-    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
-    """
-    known = sorted((p_value, index) for index, p_value in enumerate(p_values) if p_value is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for position, (p_value, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - position) * p_value))
-        adjusted[index] = largest
-    return adjusted
 
 
 def seeds_needed(distance: float, std: float) -> int | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import estimate, holm, paired_difference, seeds_needed, sign_flip_test, t_interval
+from reports.statistics import estimate, paired_difference, seeds_needed, t_interval
 
 
 def test_interval_equals_hand_computed_when_three_values():
@@ -72,36 +72,6 @@ def test_p_value_is_absent_when_differences_are_identical():
     assert result.p_value is None
     assert result.interval == pytest.approx((0.2, 0.2))
     assert "t-test is undefined" in result.reason
-
-
-def test_holm_equals_hand_computed_when_one_is_absent():
-    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, 0.04.
-    assert holm([0.04, None, 0.01, 0.02]) == pytest.approx([0.04, None, 0.03, 0.04])
-
-
-def test_holm_stays_monotone_and_capped_when_p_values_are_large():
-    # 3 × 0.3 = 0.9, then max(0.9, 2 × 0.31), then max(0.9, 0.95).
-    assert holm([0.3, 0.31, 0.95]) == pytest.approx([0.9, 0.9, 0.95])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-
-
-def test_sign_flip_equals_hand_computed_when_three_pairs():
-    # |±1 ±2 ±3| / 3 reaches 2 for + + + and - - - only: 2 of 8 patterns.
-    assert sign_flip_test(np.array([1.0, 2.0, 3.0])) == (0.25, 0.25)
-
-
-def test_sign_flip_equals_scipy_when_six_pairs():
-    differences = np.array([0.01, -0.02, 0.03, 0.015, 0.04, -0.005])
-    expected = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
-    )
-    p_value, smallest = sign_flip_test(differences)
-    assert p_value == pytest.approx(expected.pvalue)
-    assert smallest == 2 / 64
-
-
-def test_sign_flip_is_left_out_when_many_pairs():
-    assert sign_flip_test(np.ones(17)) == (None, None)
 
 
 def test_seeds_needed_is_the_first_that_suffices_when_searched():
