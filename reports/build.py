@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CurveReader", "Report", "build_report", "summarise"]
 
-FIGURE_NAMES = ("rank", "placement", "placement_map", "initialisation", "parameters")
-POINT_TABLES = ("rank_curve", "placement", "placement_map", "initialisation", "parameters", "paper", "paper_figures")
+FIGURE_NAMES = ("rank", "excess_risk", "placement", "placement_map", "initialisation", "parameters")
+POINT_TABLES = (
+    "rank_curve",
+    "excess_risk",
+    "placement",
+    "placement_map",
+    "initialisation",
+    "parameters",
+    "paper",
+    "paper_figures",
+)
 FIGURE_SUFFIXES = ("png", "svg", "pdf")
 TABLE_SUFFIXES = ("md", "tex", "csv")
 
@@ -80,9 +89,10 @@ def draw_all(analysis: Analysis) -> list[Drawing]:
     from reports.figures.option import draw_placement, draw_rank
     from reports.figures.parameters import draw_parameters
     from reports.figures.placement_map import draw_placement_map
+    from reports.figures.rank_fit import draw_excess_risk
 
-    figures = (draw_rank, draw_placement, draw_placement_map, draw_initialisation, draw_parameters)
-    return [draw(analysis) for draw in figures]
+    options = (draw_rank, draw_excess_risk, draw_placement, draw_placement_map)
+    return [draw(analysis) for draw in (*options, draw_initialisation, draw_parameters)]
 
 
 def _write(draft: Path, analysis: Analysis, drawings: Sequence[Drawing], summary: dict[str, Any]) -> None:

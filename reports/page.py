@@ -14,8 +14,9 @@ from reports.formatting import ABSENT, duration, p_value, plural, points, points
 from reports.paper_figures import paper_figures_table
 from reports.paper_table import paper_table
 from reports.provenance import cautions, disagreements, package_versions, provenance_facts
+from reports.rank_tables import elbows_table
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
-from reports.result_tables import claims_table, comparisons_table, elbows_table, results_table, shown
+from reports.result_tables import claims_table, comparisons_table, results_table, shown
 from reports.runs import RunLinks
 from reports.summary import SCOPE
 from reports.tables import Cell, Table, caption_of, escape_markdown, to_csv, to_latex, to_markdown

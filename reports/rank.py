@@ -5,12 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reports.conditions import Condition
 from reports.fields import family_key
 from reports.statistics import estimate
+from reports.statistics.rank_curve import (
+    FEWEST_RANKS_FOR_FIT,
+    ElbowDraws,
+    ErrorFit,
+    TrendTest,
+    elbow_draws,
+    elbow_positions,
+    fit_error,
+    trend_test,
+)
 
 DELTA = 0.01
 """How far below the best mean validation top-1 the elbow may lie: one percentage point."""
+
+
+@dataclass(frozen=True)
+class RankEvidence:
+    """What stands behind an elbow, from validation scores alone.
+
+    Attributes:
+        ranks: The ranks with a score, ascending; the positions of the rest refer to them.
+        draws: How sure the elbow is; none below two seeds that every rank completed.
+        trend: Whether accuracy rises with the rank; none below two such seeds or three ranks.
+        saturating: The fit a - b · r^(-c), as an error; none below four ranks.
+        excess_risk: Approximation error that falls and estimation error that grows; none below four ranks.
+        reason: Why something is absent; none otherwise.
+    """
+
+    ranks: tuple[int, ...]
+    draws: ElbowDraws | None
+    trend: TrendTest | None
+    saturating: ErrorFit | None
+    excess_risk: ErrorFit | None
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -23,6 +57,7 @@ class RankCurve:
         best: The rank with the best mean validation top-1 (the smaller one of equals).
         delta: The tolerance, a fraction.
         caution: What weakens the choice, such as ranks without a score; none otherwise.
+        evidence: The spread of the elbow, the trend and the fits.
     """
 
     conditions: tuple[Condition, ...]
@@ -30,11 +65,27 @@ class RankCurve:
     best: Condition | None
     delta: float
     caution: str | None
+    evidence: RankEvidence
 
     @property
     def is_levelled_off(self) -> bool:
         """Whether the curve has an elbow at all: at the largest rank tried it may only be cut off."""
         return self.elbow is not None and self.elbow is not self.conditions[-1]
+
+    @property
+    def confidence(self) -> float | None:
+        """The share of draws that choose the same elbow; none where nothing can be drawn."""
+        if self.elbow is None or self.evidence.draws is None:
+            return None
+        return self.evidence.draws.shares[self.evidence.ranks.index(self.elbow.option("rank"))]
+
+    @property
+    def elbow_interval(self) -> tuple[int, int] | None:
+        """The lowest and the highest rank of the middle 95 % of draws; none where nothing can be drawn."""
+        if self.evidence.draws is None:
+            return None
+        low, high = self.evidence.draws.interval
+        return self.evidence.ranks[low], self.evidence.ranks[high]
 
     @property
     def label(self) -> str:
@@ -62,12 +113,42 @@ def rank_curve(members: Sequence[Condition], delta: float = DELTA) -> RankCurve:
     ordered = tuple(sorted(members, key=lambda condition: condition.option("rank")))
     means = [(condition, estimate(list(condition.scores("validation").values())).mean) for condition in ordered]
     scored = [(condition, mean) for condition, mean in means if mean is not None]
+    evidence = rank_evidence([condition for condition, _ in scored], delta)
     if not scored:
-        return RankCurve(ordered, None, None, delta, "no rank has a validation score")
-    best, best_mean = max(scored, key=lambda pair: pair[1])
-    # The tolerance is compared with rounding in mind: 0.97 - 0.96 exceeds 0.01 in binary.
-    elbow = next(condition for condition, mean in scored if mean >= best_mean - delta - 1e-12)
-    return RankCurve(ordered, elbow, best, delta, _caution(ordered))
+        return RankCurve(ordered, None, None, delta, "no rank has a validation score", evidence)
+    best, _ = max(scored, key=lambda pair: pair[1])
+    elbow = scored[int(elbow_positions(np.array([mean for _, mean in scored]), delta))][0]
+    return RankCurve(ordered, elbow, best, delta, _caution(ordered), evidence)
+
+
+def rank_evidence(scored: Sequence[Condition], delta: float) -> RankEvidence:
+    """Return what the validation scores of conditions by ascending rank support, and why something is absent."""
+    ranks = tuple(int(condition.option("rank")) for condition in scored)
+    paired, is_fitted = paired_scores(scored), len(ranks) >= FEWEST_RANKS_FOR_FIT
+    errors = [1 - float(np.mean(list(condition.scores("validation").values()))) for condition in scored]
+    reasons = []
+    if len(paired) < 2:
+        reasons.append("fewer than two seeds completed at every rank: no interval, no test of a trend")
+    elif len(ranks) < 3:
+        reasons.append("fewer than three ranks: no test of a trend")
+    if not is_fitted:
+        reasons.append(f"fewer than {FEWEST_RANKS_FOR_FIT} ranks: no fit")
+    return RankEvidence(
+        ranks=ranks,
+        draws=elbow_draws(paired, delta) if len(paired) > 1 else None,
+        trend=trend_test(paired) if len(paired) > 1 and len(ranks) > 2 else None,
+        saturating=fit_error(ranks, errors, with_estimation=False) if is_fitted else None,
+        excess_risk=fit_error(ranks, errors, with_estimation=True) if is_fitted else None,
+        reason="; ".join(reasons) or None,
+    )
+
+
+def paired_scores(conditions: Sequence[Condition]) -> NDArray[np.float64]:
+    """Return validation top-1 of the seeds that every condition completed, shape [num_seeds, num_conditions]."""
+    scores = [condition.scores("validation") for condition in conditions]
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in scores))) if scores else []
+    rows = [[by_seed[seed] for by_seed in scores] for seed in seeds]
+    return np.array(rows, dtype=np.float64).reshape(len(seeds), len(scores))
 
 
 def _caution(ordered: Sequence[Condition]) -> str | None:
@@ -92,4 +173,14 @@ def recommendation(curve: RankCurve) -> str:
     else:
         reach = "is itself the best" if elbow == best else within
     caution = f" (caution: {curve.caution})" if curve.caution else ""
-    return f"{where}: take rank {elbow}, which {reach}, in mean validation top-1 among ranks {ranks}{caution}."
+    sure = _confidence_text(curve)
+    return f"{where}: use r = {elbow} ({sure}), which {reach}, in mean validation top-1 among ranks {ranks}{caution}."
+
+
+def _confidence_text(curve: RankCurve) -> str:
+    draws, interval = curve.evidence.draws, curve.elbow_interval
+    if draws is None or interval is None or curve.confidence is None:
+        return "no confidence can be given: fewer than two seeds completed at every rank"
+    low, high = interval
+    between = str(low) if low == high else f"{low} to {high}"
+    return f"confidence {100 * curve.confidence:.0f} %, 95 % interval {between}, over {draws.num_seeds} paired seeds"

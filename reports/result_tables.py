@@ -21,7 +21,6 @@ from reports.formatting import (
     points,
     points_interval,
 )
-from reports.rank import RankCurve, recommendation
 from reports.statistics import Estimate, estimate
 from reports.tables import Cell, Column, Table, without_constants
 from reports.verdicts import RULE, Verdict
@@ -211,38 +210,6 @@ def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
         )
         for pair, alone, holm in zip(verdict.pairs, verdict.p_values, verdict.p_values_holm, strict=True)
     ]
-
-
-def elbows_table(analysis: Analysis) -> Table:
-    """Return the elbow of every rank curve."""
-    columns = (
-        *PLACE,
-        Column("curve", "Curve"),
-        Column("ranks", "Ranks"),
-        Column("elbow_rank", "Elbow", True),
-        Column("best_rank", "Best", True),
-        Column("recommendation", "Recommendation"),
-    )
-    caption = (
-        "The elbow is the smallest rank whose mean validation top-1 lies within one point of the best rank's; test has "
-        "no part in the choice."
-    )
-    return Table("elbows", "Elbows", caption, columns, tuple(_elbow_row(curve) for curve in analysis.rank_curves))
-
-
-def _elbow_row(curve: RankCurve) -> tuple[Cell, ...]:
-    runs = tuple(run_id for condition in curve.conditions for run_id in condition.run_ids)
-    elbow = curve.elbow.option("rank") if curve.elbow and curve.is_levelled_off else None
-    why_none = curve.caution or f"none up to rank {curve.conditions[-1].option('rank')}"
-    best = curve.best.option("rank") if curve.best else None
-    return (
-        *place_cells(curve.conditions[0]),
-        Cell(curve.label),
-        Cell(", ".join(str(condition.option("rank")) for condition in curve.conditions)),
-        Cell(ABSENT if elbow is None else str(elbow), elbow, runs, curve.caution if elbow else why_none),
-        Cell(ABSENT if best is None else str(best), best, runs, curve.caution),
-        Cell(recommendation(curve)),
-    )
 
 
 def shown(table: Table) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reports.analysis import Analysis, CurveReader, analyse
@@ -11,6 +12,7 @@ from reports.conditions import Condition, MissingSeed, count_statuses, is_search
 from reports.findings import findings
 from reports.rank import RankCurve, recommendation
 from reports.statistics import INTERVAL_METHOD, TEST_NAME, estimate
+from reports.statistics.rank_curve import ErrorFit, TrendTest
 from reports.verdicts import Verdict, evidence
 
 if TYPE_CHECKING:
@@ -152,9 +154,51 @@ def _elbow(curve: RankCurve) -> dict[str, Any]:
         "delta": curve.delta,
         "recommendation": recommendation(curve),
         "caution": curve.caution,
+        **_elbow_evidence(curve),
     }
-    absent = dict.fromkeys(("elbow_rank", "best_rank", "elbow"), curve.caution)
-    return with_reasons(fields, absent)
+    absent: dict[str, str | None] = dict.fromkeys(("elbow_rank", "best_rank", "elbow"), curve.caution)
+    uncertain = ("confidence", "elbow_rank_interval_95", "resampling", "trend", "saturating_fit", "excess_risk_fit")
+    return with_reasons(fields, absent | dict.fromkeys(uncertain, curve.evidence.reason))
+
+
+def _elbow_evidence(curve: RankCurve) -> dict[str, Any]:
+    """Return how sure an elbow is, the test of the trend and the two fits; ranks, and fractions of errors."""
+    evidence, draws, trend = curve.evidence, curve.evidence.draws, curve.evidence.trend
+    return {
+        "confidence": curve.confidence,
+        "elbow_rank_interval_95": list(curve.elbow_interval) if curve.elbow_interval else None,
+        "elbow_shares": dict(zip(map(str, evidence.ranks), draws.shares, strict=True)) if draws else {},
+        "resampling": draws.method if draws else None,
+        "num_paired_seeds": draws.num_seeds if draws else 0,
+        "trend": _trend(trend, evidence.ranks) if trend else None,
+        "saturating_fit": _fit(evidence.saturating, "1 - floor - scale * rank^-exponent"),
+        "excess_risk_fit": _fit(evidence.excess_risk, "error = floor + scale * rank^-exponent + slope * rank"),
+    }
+
+
+def _trend(trend: TrendTest, ranks: Sequence[int]) -> dict[str, Any]:
+    return {
+        "test": "Page's trend test over seeds, one-sided",
+        "p_value": trend.p_value,
+        "largest_fall": trend.largest_fall,
+        "falls_after_rank": None if trend.falls_after is None else ranks[trend.falls_after],
+    }
+
+
+def _fit(fit: ErrorFit | None, form: str) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    return (
+        {"form": form}
+        | asdict(fit)
+        | {
+            "ranks": list(fit.ranks),
+            "residuals": list(fit.residuals),
+            "residual_root_mean_square": fit.root_mean_square,
+            "is_determined": fit.is_determined,
+            "best_rank": fit.best_rank,
+        }
+    )
 
 
 def _missing(seed: MissingSeed) -> dict[str, Any]:

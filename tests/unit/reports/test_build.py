@@ -92,12 +92,15 @@ def test_numbers_equal_their_definition_when_built(built):
     assert summary["per_trial_overhead_seconds"] == pytest.approx(3.0)
     assert [claim["verdict"] for claim in summary["claims"]] == ["confirmed", "undecided", "contradicted"]
     assert summary["elbow"][0]["chosen_on"] == "validation"
+    assert 0 < summary["elbow"][0]["confidence"] <= 1
+    assert summary["elbow"][0]["num_paired_seeds"] == 4
+    assert summary["elbow"][0]["excess_risk_fit"]["slope"] >= 0
     assert {missing["status"] for missing in summary["missing"]} == {"OUT_OF_MEMORY", "NOT_RUN"}
 
 
 def test_all_files_are_written_when_built(built):
     directory = built[1]
-    for name in ("rank", "placement", "placement_map", "initialisation", "parameters"):
+    for name in ("rank", "excess_risk", "placement", "placement_map", "initialisation", "parameters"):
         assert {path.suffix for path in (directory / "figures").glob(f"{name}.*")} == {".png", ".svg", ".pdf"}
     for name in ("results", "comparisons", "claims", "missing", "costs", "test_reads", "elbows"):
         assert {path.suffix for path in (directory / "tables").glob(f"{name}.*")} == {".md", ".tex", ".csv"}
@@ -166,6 +169,7 @@ def test_earlier_figures_go_when_the_study_no_longer_has_them(tmp_path):
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["own.svg"]
     assert set(report.summary["figures_left_out"]) == {
         "rank",
+        "excess_risk",
         "placement",
         "placement_map",
         "initialisation",

@@ -64,3 +64,41 @@ def test_recommendation_says_that_no_elbow_was_reached_when_the_largest_rank_is_
 def test_curve_has_levelled_off_when_its_elbow_is_not_the_largest_rank(last, expected):
     (curve,) = curves([(4, 0.9, 0.80), (8, 0.9, last)])
     assert curve.is_levelled_off is expected
+
+
+def seeded_curve(errors_by_rank, num_seeds=4, spread=0.002):
+    trials = [
+        completed(make_spec("lora", seed, rank=rank), 0.5, 1 - error + spread * (seed - 1.5))
+        for rank, error in errors_by_rank.items()
+        for seed in range(num_seeds)
+    ]
+    (curve,) = rank_curves(group_conditions(make_study(trials)))
+    return curve
+
+
+def test_recommendation_gives_its_confidence_when_seeds_are_paired():
+    # Every seed shifts all ranks alike, so that the differences between ranks have no spread at all.
+    curve = seeded_curve({4: 0.10, 8: 0.056, 16: 0.051, 32: 0.05})
+    assert (curve.confidence, curve.elbow_interval) == (1.0, (8, 8))
+    assert "use r = 8 (confidence 100 %," in recommendation(curve)
+    assert "95 % interval 8, over 4 paired seeds" in recommendation(curve)
+
+
+def test_recommendation_says_that_confidence_is_lacking_when_one_seed():
+    (curve,) = curves([(4, 0.9, 0.80), (8, 0.9, 0.97)])
+    assert "no confidence can be given" in recommendation(curve)
+    assert curve.evidence.reason.startswith("fewer than two seeds")
+
+
+def test_fits_read_validation_when_test_is_flat():
+    curve = seeded_curve({4: 0.10, 8: 0.06, 16: 0.04, 32: 0.03})
+    assert curve.evidence.excess_risk.scale > 0.2
+    assert curve.evidence.trend.p_value < 0.001
+
+
+def test_ranks_without_a_score_are_left_out_of_the_fits_when_missing():
+    trials = [completed(make_spec("lora", 0, rank=rank), 0.9, 0.9) for rank in (4, 8, 16, 32)]
+    trials.append(completed(make_spec("lora", 0, rank=64), 0.9, None))
+    (curve,) = rank_curves(group_conditions(make_study(trials)))
+    assert curve.evidence.ranks == (4, 8, 16, 32)
+    assert curve.evidence.saturating.ranks == (4.0, 8.0, 16.0, 32.0)
