@@ -7,9 +7,9 @@ stays quick.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmark.errors import Problem, nearest
 from benchmark.spec import Scalar
@@ -23,7 +23,11 @@ Matches = dict[Setting, list[str]]
 
 
 class ClaimSpec(BaseModel):
-    """A statement a - b > margin, made before any run, for every backbone and data set where both sides are planned."""
+    """A statement a - b > margin, made before any run, for every backbone and data set where both sides are planned.
+
+    A backbone with a data set is a pair. A claim about pairs is judged pair by pair; `over: mean` makes it one about
+    the mean over them, and `parameter_share_below` one about what the two sides train.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +38,29 @@ class ClaimSpec(BaseModel):
     margin: float = Field(
         default=0.0, gt=-1, lt=1, description="the difference in test top-1, as a fraction, that a - b must exceed"
     )
+    over: Literal["pairs", "mean"] = Field(
+        default="pairs", description="pairs: judged on each backbone and data set; mean: on the mean over them"
+    )
+    at_least_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="the share of pairs that must exceed the margin; 1: every one"
+    )
+    parameter_share_below: float | None = Field(
+        default=None,
+        gt=0,
+        description="instead of accuracies: a trains less than this fraction of b's parameters, in the mean over pairs",
+    )
+    published: float | None = Field(
+        default=None, description="the figure published for the mean, a fraction: cited beside the result, never judged"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_claim(self) -> ClaimSpec:
+        """Refuse settings that the claim's kind does not read."""
+        if self.at_least_fraction < 1 and (self.over == "mean" or self.parameter_share_below is not None):
+            raise ValueError("at_least_fraction is for claims over pairs: leave it out, or `over` and the share")
+        if self.parameter_share_below is not None and self.margin:
+            raise ValueError("margin is for accuracies, parameter_share_below for parameters: give one of them")
+        return self
 
 
 def match(selector: Selector, planned: Sequence[PlannedTrial]) -> Matches:

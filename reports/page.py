@@ -149,13 +149,20 @@ def claim_view(verdict: Verdict, scale: dict[str, float | None]) -> dict[str, An
             "interval": points_interval(pair.difference.interval),
             "num_pairs": plural(pair.difference.num_pairs, "paired seed"),
             "reason": pair.difference.reason,
+            "verdict": name if len(verdict.pairs) > 1 else None,
             "needed": f"about {needed} seeds would decide it, were mean and spread to stay" if needed else None,
             "forest": forest,
             "run_ids": pair.run_ids,
             "p_values": f"p = {p_value(alone)}, {p_value(corrected)} after Holm over the claims",
         }
-        for pair, needed, forest, alone, corrected in zip(
-            verdict.pairs, verdict.seeds_needed, forests, verdict.p_values, verdict.p_values_holm, strict=True
+        for pair, name, needed, forest, alone, corrected in zip(
+            verdict.pairs,
+            verdict.pair_names,
+            verdict.seeds_needed,
+            forests,
+            verdict.p_values,
+            verdict.p_values_holm,
+            strict=True,
         )
     ]
     return {"verdict": verdict, "margin": points(margin), "pairs": pairs, "scale": scale | {"reference": margin}}
@@ -220,7 +227,7 @@ def _claim_markdown(verdict: Verdict) -> str:
             f", n = {pair.difference.num_pairs}, p = {p_value(alone)}, after Holm over the claims {p_value(holm)}"
         )
         lines.append(f"  - {escape_markdown(f'{pair.a.setting.name}: {numbers}')}")
-    notes = [note for note in (verdict.reason, verdict.caution) if note]
+    notes = [note for note in (verdict.summary, verdict.reason, verdict.caution) if note]
     return "\n".join([*lines, *(f"  - {escape_markdown(note)}" for note in notes)])
 
 

@@ -21,7 +21,7 @@ from reports.formatting import (
     points,
     points_interval,
 )
-from reports.statistics import Estimate, estimate
+from reports.statistics import SIGNIFICANCE, Estimate, PairedDifference, estimate, pairs_needed
 from reports.tables import Cell, Column, Table, without_constants
 from reports.verdicts import RULE, Verdict
 
@@ -137,7 +137,7 @@ def comparisons_table(analysis: Analysis) -> Table:
     )
     caption = (
         "Test top-1, paired by seed. Interval and p by the paired t-test; Holm's correction is over this table; the "
-        "exact sign-flip test stands beside the least p-value that so many pairs can give."
+        "exact sign-flip test stands beside the least p-value that so many pairs can give, where that is below 5 %."
     )
     rows = tuple(_comparison_row(row) for row in analysis.comparisons)
     return Table("comparisons", "Paired differences", caption, columns, rows)
@@ -145,9 +145,6 @@ def comparisons_table(analysis: Analysis) -> Table:
 
 def _comparison_row(row: Comparison) -> tuple[Cell, ...]:
     difference, runs = row.difference, row.run_ids
-    flipped = ABSENT
-    if difference.sign_flip_p_value is not None:
-        flipped = f"{p_value(difference.sign_flip_p_value)} ({p_value(difference.smallest_p_value)})"
     return (
         *place_cells(row.a),
         Cell(row.a.label),
@@ -157,8 +154,17 @@ def _comparison_row(row: Comparison) -> tuple[Cell, ...]:
         Cell(str(difference.num_pairs), difference.num_pairs, runs),
         Cell(p_value(difference.p_value), difference.p_value, runs, difference.reason),
         Cell(p_value(row.p_value_holm), row.p_value_holm, runs, difference.reason),
-        Cell(flipped, difference.sign_flip_p_value, runs),
+        Cell(sign_flip_text(difference), difference.sign_flip_p_value, runs),
     )
+
+
+def sign_flip_text(difference: PairedDifference) -> str:
+    """Return the permutation test's p-value beside the least it can give, or that it cannot reach 5 %."""
+    if difference.sign_flip_p_value is None or difference.smallest_p_value is None:
+        return ABSENT
+    if difference.smallest_p_value >= SIGNIFICANCE:
+        return f"too few seeds (needs {pairs_needed()})"
+    return f"{p_value(difference.sign_flip_p_value)} ({p_value(difference.smallest_p_value)})"
 
 
 def interval_cell(row: Comparison) -> Cell:
@@ -176,6 +182,7 @@ def claims_table(analysis: Analysis) -> Table:
     columns = (
         Column("id", "Claim"),
         Column("verdict", "Verdict"),
+        Column("pair_verdict", "This pair"),
         *PLACE,
         Column("a", "a"),
         Column("b", "b"),
@@ -194,10 +201,11 @@ def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
     """Return one row a setting; a claim without one has a row of absent numbers."""
     head = (Cell(verdict.claim.id), Cell(verdict.name))
     if not verdict.pairs:
-        return [(*head, *(Cell(ABSENT, reason=verdict.reason) for _ in range(10)))]
+        return [(*head, *(Cell(ABSENT, reason=verdict.reason) for _ in range(11)))]
     return [
         (
             *head,
+            Cell(name),
             *place_cells(pair.a),
             Cell(pair.a.label),
             Cell(pair.b.label),
@@ -208,7 +216,9 @@ def claim_rows(verdict: Verdict) -> list[tuple[Cell, ...]]:
             Cell(p_value(alone), alone, pair.run_ids, pair.difference.reason),
             Cell(p_value(holm), holm, pair.run_ids, pair.difference.reason),
         )
-        for pair, alone, holm in zip(verdict.pairs, verdict.p_values, verdict.p_values_holm, strict=True)
+        for pair, name, alone, holm in zip(
+            verdict.pairs, verdict.pair_names, verdict.p_values, verdict.p_values_holm, strict=True
+        )
     ]
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from reports.analysis import Analysis, CurveReader, analyse
 from reports.comparisons import Comparison
 from reports.conditions import Condition, MissingSeed, count_statuses, is_search, trials_in_scope
+from reports.evidence import evidence
 from reports.findings import findings
 from reports.rank import RankCurve, recommendation
 from reports.statistics import INTERVAL_METHOD, TEST_NAME, estimate
 from reports.statistics.rank_curve import ErrorFit, TrendTest
-from reports.verdicts import Verdict, evidence
+from reports.verdicts import Verdict
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord

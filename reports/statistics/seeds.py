@@ -56,6 +56,7 @@ class PairedDifference:
         sign_flip_p_value: Paired sign-flip permutation test, two-sided; none without a pair.
         smallest_p_value: The least p-value that the sign-flip test can give with so many pairs.
         reason: Why something is absent, or what is unusual.
+        values: The difference of each seed.
     """
 
     seeds: tuple[int, ...]
@@ -66,6 +67,12 @@ class PairedDifference:
     sign_flip_p_value: float | None
     smallest_p_value: float | None
     reason: str | None = None
+    values: tuple[float, ...] = ()
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The difference of each paired seed."""
+        return dict(zip(self.seeds, self.values, strict=True))
 
     @property
     def num_pairs(self) -> int:
@@ -116,18 +123,15 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
     if not seeds:
         return PairedDifference((), None, None, None, None, None, None, "no seed completed on both sides")
     differences = np.array([a[seed] - b[seed] for seed in seeds], dtype=np.float64)
-    mean = float(differences.mean())
-    test = sign_flip_test([differences])
-    flipped, smallest = test.p_value, test.smallest_p_value
+    test, mean, values = sign_flip_test([differences]), float(differences.mean()), tuple(differences.tolist())
+    flipped = test.p_value, test.smallest_p_value
     if len(seeds) == 1:
-        return PairedDifference(seeds, mean, None, None, None, flipped, smallest, "one seed: no interval")
+        return PairedDifference(seeds, mean, None, None, None, *flipped, "one seed: no interval", values)
     if np.ptp(differences) <= EQUAL_WITHIN:
         reason = "every seed gives the same difference: the interval has no width and the t-test is undefined"
-        return PairedDifference(seeds, mean, 0.0, (mean, mean), None, flipped, smallest, reason)
-    spread = float(differences.std(ddof=1))
-    return PairedDifference(
-        seeds, mean, spread, t_interval(differences), paired_t_p_value(differences), flipped, smallest
-    )
+        return PairedDifference(seeds, mean, 0.0, (mean, mean), None, *flipped, reason, values)
+    spread, interval = float(differences.std(ddof=1)), t_interval(differences)
+    return PairedDifference(seeds, mean, spread, interval, paired_t_p_value(differences), *flipped, None, values)
 
 
 def paired_t_p_value(differences: NDArray[np.float64]) -> float:

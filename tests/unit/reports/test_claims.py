@@ -7,7 +7,8 @@ from scipy.stats import ttest_1samp
 
 from reports.claims import ClaimSpec, check_claims, match, matched_pairs
 from reports.conditions import group_conditions
-from reports.verdicts import evidence, judge, judge_all
+from reports.evidence import evidence
+from reports.verdicts import judge, judge_all
 from tests.unit.reports.synthetic import completed, failed, make_spec, make_study, plan
 
 HEAD = {"method": "head_only"}
@@ -178,3 +179,79 @@ def test_p_values_are_corrected_over_all_claims_when_judged_together():
     assert first.p_values_holm[0] == pytest.approx(2 * first.p_values[0])
     assert second.p_values[0] == pytest.approx(ttest_1samp([0.10, 0.12, 0.20], 0.05).pvalue)
     assert second.p_values_holm == second.p_values
+
+
+def many_pairs(differences_by_pair, **fields):
+    """One data set a list of seed differences."""
+    pairs = []
+    for number, differences in enumerate(differences_by_pair):
+        trials = []
+        for seed, difference in enumerate(differences):
+            a, b = (make_spec(method, seed, f"vit_{number}") for method in ("adaptertune", "head_only"))
+            trials += [completed(a, 0.5 + difference, parameters=900), completed(b, 0.5, parameters=9000)]
+        pairs.append(tuple(group_conditions(make_study(trials))))
+    return judge(make_claim(**fields), pairs)
+
+
+UP, DOWN, OPEN = [0.10, 0.11, 0.12], [-0.10, -0.11, -0.12], [0.10, -0.11, 0.06]
+
+
+def test_every_pair_has_its_own_verdict_when_a_claim_covers_many():
+    verdict = many_pairs([UP, DOWN, OPEN])
+    assert verdict.pair_names == ("confirmed", "contradicted", "undecided")
+    assert "of 3 pairs 1 confirmed, 1 contradicted, 1 undecided; the claim asks for 3" in verdict.summary
+
+
+def test_one_pair_below_does_not_contradict_when_chance_among_many_would_give_it():
+    # t = -4.9 with 2 degrees of freedom: p = 0.039 alone, 0.39 among ten.
+    just_below = [-0.05, -0.07, -0.10]
+    assert many_pairs([just_below]).name == "contradicted"
+    verdict = many_pairs([just_below, *[OPEN] * 9])
+    assert verdict.name == "undecided"
+    assert verdict.pair_names[0] == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [([UP, UP, DOWN], "confirmed"), ([UP, DOWN, DOWN], "contradicted"), ([UP, OPEN, DOWN], "undecided")],
+)
+def test_share_of_pairs_decides_when_two_of_three_are_claimed(pairs, verdict):
+    assert many_pairs(pairs, at_least_fraction=0.666).name == verdict
+
+
+def test_mean_decides_when_a_claim_is_about_the_mean():
+    # Means over the pairs by seed: 0.05, 0.055, 0.06, whose interval is 0.055 ± 4.303 · 0.005 / sqrt(3).
+    verdict = many_pairs([UP, [0.0, 0.0, 0.0]], over="mean", published=0.149)
+    assert verdict.name == "confirmed"
+    assert verdict.mean.interval == pytest.approx((0.055 - 0.012421, 0.055 + 0.012421), abs=1e-6)
+    assert "published (cited): +14.90, outside the interval" in verdict.summary
+    assert many_pairs([UP, DOWN], over="mean").name == "undecided"
+
+
+def test_pooled_test_states_what_it_can_reach_when_two_pairs_of_three_seeds():
+    found = evidence(many_pairs([UP, UP]))["mean_over_settings"]
+    assert found["sign_flip_p_value"] == found["sign_flip_smallest_p_value"] == 2 / 2**6
+    assert found["sign_flip_is_exact"]
+
+
+def test_parameters_decide_when_a_claim_is_about_them():
+    verdict = many_pairs([OPEN], parameter_share_below=0.11)
+    assert (verdict.name, verdict.parameter_share) == ("confirmed", pytest.approx(0.1))
+    assert "a trains 10.00 % of b's parameters" in verdict.summary
+    assert many_pairs([OPEN], parameter_share_below=0.09).name == "contradicted"
+
+
+def test_more_seeds_are_counted_from_those_there_when_undecided():
+    verdict = judged([0.10, -0.01, 0.05])
+    assert verdict.more_seeds_needed == verdict.seeds_needed[0] - 3
+    assert f"about {verdict.more_seeds_needed} more seeds would decide it" in verdict.reason
+    assert judged([0.10]).more_seeds_needed is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"over": "mean", "at_least_fraction": 0.5}, {"parameter_share_below": 0.1, "margin": 0.1}],
+)
+def test_claim_is_refused_when_its_kind_does_not_read_a_field(fields):
+    with pytest.raises(ValidationError, match="for"):
+        make_claim(**fields)
