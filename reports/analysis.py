@@ -15,6 +15,7 @@ from reports.claims import ClaimSpec, check_claims, matched_pairs
 from reports.comparisons import Comparison, compare_all
 from reports.conditions import Condition, MissingSeed, find_missing, group_conditions, is_search, trials_in_scope
 from reports.rank import RankCurve, families, rank_curves
+from reports.standings import Group, standings_of
 from reports.verdicts import Verdict, judge_all
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Analysis:
         conditions: In the plan's order.
         missing: Planned seeds without a usable score.
         comparisons: Paired differences on test.
+        standings: Methods over several data sets; none where there is one.
         verdicts: One a claim.
         rank_curves: Conditions that differ in rank alone.
         placements: Conditions that differ in placement alone.
@@ -50,6 +52,7 @@ class Analysis:
     conditions: list[Condition]
     missing: list[MissingSeed]
     comparisons: list[Comparison]
+    standings: list[Group]
     verdicts: list[Verdict]
     rank_curves: list[RankCurve]
     placements: list[tuple[Condition, ...]]
@@ -71,6 +74,7 @@ def analyse(study: StudyRecord, curves: CurveReader, first_losses: LossReader | 
         conditions=conditions,
         missing=find_missing(study, conditions),
         comparisons=[] if is_search(study) else compare_all(conditions, compared),
+        standings=[] if is_search(study) else standings_of(conditions),
         verdicts=judge_all(pairs),
         rank_curves=rank_curves(conditions),
         placements=families(conditions, "placement"),

@@ -87,10 +87,21 @@ def selectable_fields(spec: SpecJson) -> dict[str, Scalar]:
 def family_key(spec: SpecJson, option: str) -> str:
     """Return what is equal among conditions that differ in one method option alone."""
     others = {name: value for name, value in options_of(spec).items() if name != option}
-    method = {name: value for name, value in spec.get("method", {}).items() if name not in NOT_IN_METHOD_IDENTITY}
-    method["options"] = others
-    rest = {"setting": setting_of(spec).key, "method": method, "training": spec.get("training", {})}
+    rest = {"setting": setting_of(spec).key, "method": _method_with(spec, others), "training": spec.get("training", {})}
     return as_canonical_json(rest)
+
+
+def recipe_key(spec: SpecJson) -> str:
+    """Return what is equal among conditions that differ in backbone and data set alone."""
+    method = _method_with(spec, options_of(spec))
+    rest = {"method": method, "training": spec.get("training", {}), "protocol": spec.get("protocol", {})}
+    return as_canonical_json(rest)
+
+
+def _method_with(spec: SpecJson, options: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return a method's identity with the given options."""
+    method = {name: value for name, value in spec.get("method", {}).items() if name not in NOT_IN_METHOD_IDENTITY}
+    return method | {"options": dict(options)}
 
 
 def same_value(left: object, right: object) -> bool:

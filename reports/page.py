@@ -18,6 +18,7 @@ from reports.rank_tables import elbows_table
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
 from reports.result_tables import claims_table, comparisons_table, results_table, shown
 from reports.runs import RunLinks
+from reports.standings_table import standings_table
 from reports.summary import SCOPE
 from reports.tables import Cell, Table, caption_of, escape_markdown, to_csv, to_latex, to_markdown
 from reports.verdicts import RULE, Verdict
@@ -38,6 +39,7 @@ def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, 
     """Return every table of the report by name, with all columns."""
     tables = [
         results_table(analysis),
+        standings_table(analysis.standings),
         comparisons_table(analysis),
         claims_table(analysis),
         elbows_table(analysis),
@@ -210,7 +212,7 @@ def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     parts += [] if analysis.verdicts else [without_claims(study)]
     for name in ("paper", "paper_figures"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name])] if name in tables else []
-    for name in ("results", "comparisons", "elbows"):
+    for name in ("results", *(("standings",) if analysis.standings else ()), "comparisons", "elbows"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
     parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]
     for name in ("missing", "costs", "test_reads"):

@@ -12,6 +12,7 @@ from reports.conditions import Condition, MissingSeed, count_statuses, is_search
 from reports.evidence import evidence
 from reports.findings import findings
 from reports.rank import RankCurve, recommendation
+from reports.standings_table import standings_json
 from reports.statistics import INTERVAL_METHOD, TEST_NAME, estimate
 from reports.statistics.rank_curve import ErrorFit, TrendTest
 from reports.verdicts import Verdict
@@ -45,6 +46,7 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
         "statuses": count_statuses(study),
         "conditions": [_condition(condition, is_search(study)) for condition in analysis.conditions],
         "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+        "standings": standings_json(analysis.standings),
         "claims": [_claim(verdict) for verdict in analysis.verdicts],
         "elbow": [_elbow(curve) for curve in analysis.rank_curves],
         "missing": [_missing(seed) for seed in analysis.missing],

@@ -145,7 +145,7 @@ def test_no_path_of_one_machine_is_shown_when_tracking_is_local(built, name):
 
 def test_figures_have_words_for_those_who_do_not_see_them_when_drawn(built):
     text = built[0].index.read_text()
-    assert len(re.findall(r'<svg[^>]*role="img"[^>]*><title>[^<]+</title>', text)) == 5
+    assert len(re.findall(r'<svg[^>]*role="img"[^>]*><title>[^<]+</title>', text)) == 6
 
 
 def test_bytes_are_equal_when_built_twice(tmp_path):
