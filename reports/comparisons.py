@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.conditions import Condition
+from reports.fields import Setting
 from reports.statistics import PairedDifference, holm, paired_difference
 
 BASELINES = ("head_only", "full_finetune")
@@ -52,10 +53,13 @@ def compare_all(
 
 
 def _against_baselines(conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Condition, str]]:
+    by_setting: dict[Setting, list[Condition]] = {}
+    for condition in conditions:
+        by_setting.setdefault(condition.setting, []).append(condition)
     for baseline in BASELINES:
         for condition in conditions:
             if condition.method != baseline:
-                for other in baselines_of(condition, conditions, baseline):
+                for other in baselines_of(condition, by_setting[condition.setting], baseline):
                     yield condition, other, f"against {baseline}"
 
 

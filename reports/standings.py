@@ -13,6 +13,7 @@ from reports.statistics import SIGNIFICANCE, SignFlipTest, holm, paired_differen
 from reports.statistics.pooling import (
     Pooled,
     improvement_interval,
+    mean_over_data_sets,
     pooled_interquartile_mean,
     pooled_mean,
     probability_of_improvement,
@@ -133,8 +134,9 @@ def _group(name: str, recipes: Iterable[list[Condition]], backbones: set[str]) -
 def _standing(conditions: tuple[Condition, ...]) -> Standing:
     ordered = tuple(sorted(conditions, key=lambda condition: condition.setting.key))
     test = [condition.scores("test") for condition in ordered]
-    validation = pooled_mean([condition.scores("validation") for condition in ordered]).mean
-    return Standing(ordered, pooled_mean(test), pooled_interquartile_mean(test), validation)
+    validation = [np.array(list(condition.scores("validation").values())) for condition in ordered]
+    chosen_by = mean_over_data_sets(validation) if all(scores.size for scores in validation) else None
+    return Standing(ordered, pooled_mean(test), pooled_interquartile_mean(test), chosen_by)
 
 
 def _against(best: Standing, other: Standing) -> AgainstBest:

@@ -17,7 +17,7 @@ from reports.statistics.permutation import EQUAL_WITHIN
 from reports.statistics.seeds import CONFIDENCE, t_interval
 
 LEAST_SEEDS_FOR_BOOTSTRAP = 10
-NUM_RESAMPLES = 4_000
+NUM_RESAMPLES = 2_000
 
 Scores = Sequence[NDArray[np.float64]]
 Statistic = Callable[..., Any]
@@ -79,7 +79,6 @@ def stratified_bootstrap(scores: Scores, statistic: Statistic, seed: int = 0) ->
         tuple(scores),
         statistic,
         n_resamples=NUM_RESAMPLES,
-        batch=200,
         vectorized=True,
         confidence_level=CONFIDENCE,
         method="percentile",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ FEWEST_RANKS_FOR_FIT = 4
 EXPONENTS = (0.1, 4.0)
 """Range of the fitted exponent: flatter than the first is a line over any sweep, steeper than the second a step."""
 
-NUM_EXPONENTS = 120
+NUM_EXPONENTS = 30
+"""In a grid over the whole range, and again in one between the neighbours of its best."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,27 @@ def fit_error(ranks: Sequence[float], errors: Sequence[float], with_estimation: 
     """
     assert len(ranks) >= FEWEST_RANKS_FOR_FIT, "too few ranks for the parameters"
     is_fixed = with_estimation and len(ranks) == FEWEST_RANKS_FOR_FIT
-    exponents = [1.0] if is_fixed else list(np.geomspace(*EXPONENTS, NUM_EXPONENTS))
     x, y = np.asarray(ranks, dtype=np.float64), np.asarray(errors, dtype=np.float64)
-    fits = [(*_linear_part(x, y, exponent, with_estimation), exponent) for exponent in exponents]
-    (floor, scale, slope), _, exponent = min(fits, key=lambda fit: fit[1])
-    fit = ErrorFit(floor, scale, float(exponent), slope, is_fixed, tuple(float(rank) for rank in ranks), ())
-    residuals = tuple(float(value) for value in y - fit.error(x))
-    return ErrorFit(floor, scale, float(exponent), slope, is_fixed, fit.ranks, residuals)
+    exponent = 1.0 if is_fixed else _best_exponent(x, y, with_estimation)
+    (floor, scale, slope), _ = _linear_part(x, y, exponent, with_estimation)
+    fit = ErrorFit(floor, scale, exponent, slope, is_fixed, tuple(x.tolist()), ())
+    return replace(fit, residuals=tuple((y - fit.error(x)).tolist()))
+
+
+def _best_exponent(x: NDArray[np.float64], y: NDArray[np.float64], with_estimation: bool) -> float:
+    """Return the exponent whose linear part leaves least: over the whole range, then near the best."""
+    low, high = EXPONENTS
+    best = low
+    for _ in range(2):
+        grid = np.geomspace(low, high, NUM_EXPONENTS)
+        left = [_linear_part(x, y, float(exponent), with_estimation)[1] for exponent in grid]
+        position = int(np.argmin(left))
+        best, low, high = (
+            float(grid[position]),
+            float(grid[max(0, position - 1)]),
+            float(grid[min(position + 1, grid.size - 1)]),
+        )
+    return best
 
 
 def _linear_part(
