@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reports.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Group = TypeVar("Group")
 
 INK = "#1f2328"
 RULE = "#d5d9de"
@@ -34,6 +36,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANELS_PER_ROW = 3
 MOST_MARKED_SEEDS = 400
 """Each is an artist of its own, which costs time and bytes; larger figures draw a condition's seeds as one."""
+MOST_PANELS = 15
+"""As many as the paper's core comparison has pairs: a figure of hundreds takes minutes, and nobody reads it."""
 LONGEST_LINE = 32
 """Characters of a heading that fit a panel."""
 
@@ -125,6 +129,13 @@ def report_style() -> Iterator[None]:
     matplotlib.use("Agg", force=False)
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         yield
+
+
+def first_panels(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
+    """Return the groups that are drawn, a panel each, and what the caption says of the rest; nothing when all are."""
+    if len(groups) <= MOST_PANELS:
+        return groups, ""
+    return groups[:MOST_PANELS], f" The first {MOST_PANELS} of {len(groups)} panels; the table holds all."
 
 
 def panels(num_panels: int, num_rows_each: int = 1, height: float = 2.7) -> tuple[Figure, list[list[Axes]]]:

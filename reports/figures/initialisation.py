@@ -15,6 +15,7 @@ from reports.figures.drawing import (
     PANELS_PER_ROW,
     Drawing,
     colour_of,
+    first_panels,
     panel_title,
     panels,
     render,
@@ -49,16 +50,17 @@ def draw_initialisation(analysis: Analysis) -> Drawing:
         why = "no two conditions with stored epochs differ in initialisation alone"
         return Drawing(NAME, TITLE, left_out=why)
     has_steps = any(first_losses(analysis, condition) for group in groups for condition in group)
-    caption = CAPTION + (STEP_CAPTION if has_steps else "")
+    drawn, rest = first_panels(groups)
+    caption = CAPTION + (STEP_CAPTION if has_steps else "") + rest
     with report_style():
-        figure, (upper, lower, *lowest) = panels(len(groups), num_rows_each=3 if has_steps else 2, height=2.2)
-        for top, bottom, group in zip(upper, lower, groups, strict=True):
+        figure, (upper, lower, *lowest) = panels(len(drawn), num_rows_each=3 if has_steps else 2, height=2.2)
+        for top, bottom, group in zip(upper, lower, drawn, strict=True):
             _panel(analysis, top, bottom, group)
-        for axes, group in zip(lowest[0] if lowest else [], groups, strict=bool(lowest)):
+        for axes, group in zip(lowest[0] if lowest else [], drawn, strict=bool(lowest)):
             _step_panel(analysis, axes, group)
         files = render(figure)
     table = shown(early_table(analysis, groups))
-    spoken = " ".join([f"{TITLE}.", *(_spoken(analysis, group) for group in groups)])
+    spoken = " ".join([f"{TITLE}.", *(_spoken(analysis, group) for group in drawn)])
     return Drawing(NAME, TITLE, caption, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
 
 

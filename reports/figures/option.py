@@ -17,6 +17,7 @@ from reports.figures.drawing import (
     SeedMark,
     SeedMarks,
     as_percent,
+    first_panels,
     panel_title,
     panels,
     render,
@@ -42,18 +43,18 @@ def draw_rank(analysis: Analysis) -> Drawing:
     curves = [curve for curve in analysis.rank_curves if any(condition.completed for condition in curve.conditions)]
     if not curves:
         return Drawing(name, title, left_out="no two completed conditions differ in rank alone")
-    marks = SeedMarks()
+    marks, (drawn, rest) = SeedMarks(), first_panels(curves)
     with report_style():
-        figure, ((*axes,),) = panels(len(curves))
-        for panel, curve in zip(axes, curves, strict=True):
+        figure, ((*axes,),) = panels(len(drawn))
+        for panel, curve in zip(axes, drawn, strict=True):
             _rank_panel(panel, curve, marks)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         files = render(figure)
     return Drawing(
         name=name,
         title=title,
-        caption=f"{CAPTION} A dashed line marks an elbow, chosen on validation.",
-        alternative=" ".join([title + ".", *(f"{_spoken(curve.conditions, 'rank')}" for curve in curves)]),
+        caption=f"{CAPTION} A dashed line marks an elbow, chosen on validation.{rest}",
+        alternative=" ".join([title + ".", *(f"{_spoken(curve.conditions, 'rank')}" for curve in drawn)]),
         table=shown(points_table("rank_curve", title, "rank", [curve.conditions for curve in curves])),
         files=files,
         num_panels=min(len(curves), PANELS_PER_ROW),
@@ -131,17 +132,18 @@ def draw_option(families: Sequence[Sequence[Condition]], option: str, title: str
     if not groups:
         return Drawing(option, title, left_out=f"no two completed conditions differ in {option} alone")
     marks = SeedMarks()
-    height = 1.25 + 0.42 * max(len(group) for group in groups)
+    drawn, rest = first_panels(groups)
+    height = 1.25 + 0.42 * max(len(group) for group in drawn)
     with report_style():
-        figure, ((*axes,),) = panels(len(groups), height=height)
-        for panel, group in zip(axes, groups, strict=True):
+        figure, ((*axes,),) = panels(len(drawn), height=height)
+        for panel, group in zip(axes, drawn, strict=True):
             _option_panel(panel, group, option, marks)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         files = render(figure)
-    spoken = " ".join([title + ".", *(_spoken(group, option) for group in groups)])
+    spoken = " ".join([title + ".", *(_spoken(group, option) for group in drawn)])
     table = shown(points_table(option, title, option, groups))
     num_panels = min(len(groups), PANELS_PER_ROW)
-    return Drawing(option, title, CAPTION, spoken, table, files, num_panels=num_panels, marks=marks)
+    return Drawing(option, title, CAPTION + rest, spoken, table, files, num_panels=num_panels, marks=marks)
 
 
 def _option_panel(axes: Axes, group: Sequence[Condition], option: str, marks: SeedMarks) -> None:

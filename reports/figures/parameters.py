@@ -15,6 +15,7 @@ from reports.figures.drawing import (
     Drawing,
     as_percent,
     colour_of,
+    first_panels,
     panel_title,
     panels,
     render,
@@ -42,18 +43,19 @@ def draw_parameters(analysis: Analysis) -> Drawing:
     if not any(len(group) > 1 for group in groups.values()):
         return Drawing(NAME, TITLE, left_out="no backbone and data set has two completed conditions with their costs")
     methods = list(dict.fromkeys(condition.method for group in groups.values() for condition in group))
+    drawn, rest = first_panels(list(groups.values()))
     with report_style():
-        figure, ((*axes,),) = panels(len(groups), height=3.0)
-        for panel, group in zip(axes, groups.values(), strict=True):
+        figure, ((*axes,),) = panels(len(drawn), height=3.0)
+        for panel, group in zip(axes, drawn, strict=True):
             _panel(panel, group, methods, split)
         _legend(figure, axes, len(methods))
         files = render(figure)
     caption = (
         "Mean over seeds with the 95 % interval of Student's t; the axis of parameters is logarithmic and counts the "
-        "head. Upper left is better: more accuracy from fewer parameters."
+        f"head. Upper left is better: more accuracy from fewer parameters.{rest}"
     )
     table = shown(parameters_table(groups, split))
-    spoken = " ".join([f"{TITLE}.", *(_spoken(setting, group, split) for setting, group in groups.items())])
+    spoken = " ".join([f"{TITLE}.", *(_spoken(group[0].setting, group, split) for group in drawn)])
     return Drawing(NAME, TITLE, caption, spoken, table, files, num_panels=min(len(groups), PANELS_PER_ROW))
 
 

@@ -10,7 +10,16 @@ import numpy as np
 from benchmark.methods.parts.placement import blocks_of, is_placement
 from reports.analysis import Analysis
 from reports.conditions import Condition, Split, is_search
-from reports.figures.drawing import INK, PANELS_PER_ROW, Drawing, panel_title, panels, render, report_style
+from reports.figures.drawing import (
+    INK,
+    PANELS_PER_ROW,
+    Drawing,
+    first_panels,
+    panel_title,
+    panels,
+    render,
+    report_style,
+)
 from reports.formatting import mean_and_std, percent
 from reports.naming import method_title, num_blocks, placement_title
 from reports.result_tables import PLACE, place_cells, shown
@@ -39,15 +48,16 @@ def draw_placement_map(analysis: Analysis) -> Drawing:
     if not groups:
         why = f"no {FEWEST_PLACEMENTS} completed placements on a backbone whose number of blocks is known"
         return Drawing(NAME, TITLE, left_out=why)
-    height = 1.1 + 0.34 * max(len(group) for group in groups)
+    drawn, rest = first_panels(groups)
+    height = 1.1 + 0.34 * max(len(group) for group in drawn)
     with report_style():
-        figure, ((*axes,),) = panels(len(groups), height=height)
-        for panel, group in zip(axes, groups, strict=True):
+        figure, ((*axes,),) = panels(len(drawn), height=height)
+        for panel, group in zip(axes, drawn, strict=True):
             _panel(panel, group, split)
         files = render(figure)
-    spoken = " ".join([f"{TITLE}.", *(_spoken(group, split) for group in groups)])
+    spoken = " ".join([f"{TITLE}.", *(_spoken(group, split) for group in drawn)])
     num_panels = min(len(groups), PANELS_PER_ROW)
-    return Drawing(NAME, TITLE, CAPTION, spoken, shown(map_table(groups, split)), files, num_panels=num_panels)
+    return Drawing(NAME, TITLE, CAPTION + rest, spoken, shown(map_table(groups, split)), files, num_panels=num_panels)
 
 
 def ranked(family: Sequence[Condition], split: Split) -> list[Condition]:
