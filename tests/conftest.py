@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
 
     return OneClusterAtATime(config, log)
+
+
+FAULTS = pytest.StashKey[list[tuple[str, str, str]]]()
+
+
+@pytest.fixture
+def note_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Return what adds a row to the table of faults that is printed at the end."""
+    rows = request.config.stash.setdefault(FAULTS, [])
+
+    def note(fault: str, noticed_seconds: float | None, again_seconds: float | None) -> None:
+        shown = ["–" if seconds is None else f"{seconds:.1f}" for seconds in (noticed_seconds, again_seconds)]
+        rows.append((fault, shown[0], shown[1]))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of faults: seconds until each was noticed, and until work went on."""
+    rows = config.stash.get(FAULTS, [])
+    for row in [("fault", "noticed, s", "going on again, s"), *rows] if rows else []:
+        terminalreporter.write_line(f"{row[0]:64}{row[1]:>12}{row[2]:>19}")
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,16 @@ def replace_atomically(path: Path, content: bytes | None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        # Half a file on a disk that is full would keep it full.
+        remove(temporary)
+        raise
     _sync_folder(path.parent)
 
 

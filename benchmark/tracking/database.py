@@ -1,4 +1,4 @@
-"""Questions about all runs of a study, asked of an sqlite store itself.
+"""Questions about many runs of a study, asked of an sqlite store itself.
 
 MLflow answers them run by run, or with all that a run has, and its import alone takes longer than these answers. Where
 the tables are not those expected, the answer is none, and the caller asks MLflow.
@@ -79,6 +79,21 @@ def metric_histories(tracking_uri: str, run_ids: Sequence[str], metrics: Sequenc
     except sqlite3.Error:
         return None
     return points
+
+
+def artifact_uris(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, str] | None:
+    """Return where the files of runs lie, by run id."""
+    found: dict[str, str] = {}
+    try:
+        with _opened(tracking_uri) as connection:
+            for first in range(0, len(run_ids), RUNS_PER_QUERY):
+                some = run_ids[first : first + RUNS_PER_QUERY]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT run_uuid, artifact_uri FROM runs WHERE run_uuid IN ({marks})"  # noqa: S608
+                found |= dict(connection.execute(query, tuple(some)).fetchall())
+    except sqlite3.Error:
+        return None
+    return found
 
 
 @contextlib.contextmanager

@@ -129,11 +129,12 @@ def read_first_losses(tracking_uri: str, run_ids: Sequence[str]) -> dict[str, li
     """
     create_store(tracking_uri)
     client = open_client(tracking_uri)
+    places = database.artifact_uris(tracking_uri, run_ids) if is_sqlite(tracking_uri) else None
     losses = {}
     with store_errors(tracking_uri):
         for run_id in run_ids:
-            artifact_uri = client.get_run(run_id).info.artifact_uri
-            result = _json_artifact(client, run_id, artifact_uri, schema.RESULT_FILE)
+            place = places[run_id] if places else client.get_run(run_id).info.artifact_uri
+            result = _json_artifact(client, run_id, place, schema.RESULT_FILE)
             losses[run_id] = [float(loss) for loss in result.get("first_step_losses", [])]
     return losses
 

@@ -107,9 +107,12 @@ def test_study_and_curves_are_the_same_when_mlflow_itself_is_asked(uri, monkeypa
     tracker.start_trial(samples.trial_spec(1).trial_id, samples.trial_spec(1))
     at_once, run_id = read_study(uri, "rank-study"), read_study(uri, "rank-study").trials[0].run_id
     curves, statuses = read_curves(uri, [run_id]), open_study(uri).delivered_statuses()
+    losses = read_first_losses(uri, [run_id])
+    monkeypatch.setattr(database, "artifact_uris", lambda *_: None)
     monkeypatch.setattr(database, "metric_histories", lambda *_: None)
     monkeypatch.setattr(database, "study_runs", lambda *_: None)
     assert (read_study(uri, "rank-study"), read_curves(uri, [run_id])) == (at_once, curves)
+    assert read_first_losses(uri, [run_id]) == losses
     assert open_study(uri).delivered_statuses() == statuses == {SPEC.trial_id: TrialStatus.COMPLETED}
 
 
