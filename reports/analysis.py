@@ -14,6 +14,7 @@ from benchmark.result import EpochRecord
 from reports.claims import ClaimSpec, check_claims, matched_pairs
 from reports.comparisons import Comparison, compare_all
 from reports.conditions import Condition, MissingSeed, find_missing, group_conditions, is_search, trials_in_scope
+from reports.image_tests import ImageComparison, PredictionReader, compare_images
 from reports.rank import RankCurve, families, rank_curves
 from reports.standings import Group, standings_of
 from reports.verdicts import Verdict, judge_all
@@ -40,6 +41,7 @@ class Analysis:
         comparisons: Paired differences on test.
         standings: Methods over several data sets; none where there is one.
         verdicts: One a claim.
+        image_comparisons: The claims' pairs over the test images; empty where no predictions were read.
         rank_curves: Conditions that differ in rank alone.
         placements: Conditions that differ in placement alone.
         initialisations: Conditions that differ in initialisation alone.
@@ -54,6 +56,7 @@ class Analysis:
     comparisons: list[Comparison]
     standings: list[Group]
     verdicts: list[Verdict]
+    image_comparisons: list[ImageComparison]
     rank_curves: list[RankCurve]
     placements: list[tuple[Condition, ...]]
     initialisations: list[tuple[Condition, ...]]
@@ -62,20 +65,27 @@ class Analysis:
     overhead_seconds: float | None
 
 
-def analyse(study: StudyRecord, curves: CurveReader, first_losses: LossReader | None = None) -> Analysis:
-    """Return the analysis of a study; the readers are asked once, for the runs whose epochs and steps are drawn."""
+def analyse(
+    study: StudyRecord,
+    curves: CurveReader,
+    first_losses: LossReader | None = None,
+    predictions: PredictionReader | None = None,
+) -> Analysis:
+    """Return the analysis of a study; the readers are asked once, for the runs that are drawn or claimed about."""
     conditions = group_conditions(study)
     pairs = _claimed_pairs(study, conditions)
     initialisations = families(conditions, "init")
     run_ids = [run_id for family in initialisations for condition in family for run_id in condition.run_ids]
     compared = [(a, b, claim.id) for claim, sides in pairs for a, b in sides]
+    verdicts = judge_all(pairs)
     return Analysis(
         study=study,
         conditions=conditions,
         missing=find_missing(study, conditions),
         comparisons=[] if is_search(study) else compare_all(conditions, compared),
         standings=[] if is_search(study) else standings_of(conditions),
-        verdicts=judge_all(pairs),
+        verdicts=verdicts,
+        image_comparisons=compare_images(verdicts, predictions),
         rank_curves=rank_curves(conditions),
         placements=families(conditions, "placement"),
         initialisations=initialisations,

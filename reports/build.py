@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.analysis import Analysis, CurveReader, LossReader, analyse, refuse_when_incomplete
 from reports.figures.drawing import Drawing
+from reports.image_tests import PredictionReader
 from reports.page import html_page, markdown_page, report_tables
 from reports.record_tables import trials_csv
 from reports.summary import summarise, summary_of
@@ -56,6 +57,7 @@ def build_report(
     directory: Path,
     strict: bool = False,
     first_losses: LossReader | None = None,
+    predictions: PredictionReader | None = None,
 ) -> Report:
     """Write the report of a study into a folder, whole or not at all, file by file.
 
@@ -65,11 +67,12 @@ def build_report(
         directory: Made where it is missing; files of an earlier report of the same names are replaced.
         strict: Refuse a study with missing seeds, before anything is written.
         first_losses: Reads the losses of runs' first steps; none: the report shows none.
+        predictions: Reads the test predictions of the claims' runs; none: nothing is said over images.
 
     Raises:
         RequestError: `strict`, and a planned seed has no usable score; or a stored claim is not one.
     """
-    analysis = analyse(study, curves, first_losses)
+    analysis = analyse(study, curves, first_losses, predictions)
     if strict:
         refuse_when_incomplete(analysis)
     summary = summary_of(analysis)

@@ -97,6 +97,11 @@ class Condition:
         scores = {seed.seed: seed.score(split) for seed in self.completed}
         return {seed: score for seed, score in scores.items() if score is not None}
 
+    def num_test_images(self) -> int | None:
+        """Return the size of the test split; none before a trial has read it."""
+        tests = (seed.result.test for seed in self.completed)
+        return next((scores.num_images for scores in tests if scores is not None), None)
+
     def num_trainable_parameters(self) -> int | None:
         """Return the trainable parameters, adapters and head; none before a trial has completed."""
         costs = (seed.result.cost for seed in self.completed)

@@ -11,6 +11,7 @@ from reports.conditions import count_statuses, is_search, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
 from reports.formatting import ABSENT, duration, p_value, plural, points, points_interval
+from reports.images_table import images_table
 from reports.paper_figures import paper_figures_table
 from reports.paper_table import paper_table
 from reports.provenance import cautions, disagreements, package_versions, provenance_facts
@@ -42,6 +43,7 @@ def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, 
         standings_table(analysis.standings),
         comparisons_table(analysis),
         claims_table(analysis),
+        images_table(analysis.image_comparisons),
         elbows_table(analysis),
         *(table for table in (paper_table(analysis), paper_figures_table(analysis)) if table.rows),
         missing_table(analysis),
@@ -212,7 +214,8 @@ def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     parts += [] if analysis.verdicts else [without_claims(study)]
     for name in ("paper", "paper_figures"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name])] if name in tables else []
-    for name in ("results", *(("standings",) if analysis.standings else ()), "comparisons", "elbows"):
+    optional = [name for name in ("standings", "images") if tables[name].rows]
+    for name in ("results", *optional, "comparisons", "elbows"):
         parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
     parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]
     for name in ("missing", "costs", "test_reads"):

@@ -22,6 +22,7 @@ from reports.formatting import (
     points_interval,
 )
 from reports.statistics import SIGNIFICANCE, Estimate, PairedDifference, estimate, pairs_needed
+from reports.statistics.images import wilson_interval
 from reports.tables import Cell, Column, Table, without_constants
 from reports.verdicts import RULE, Verdict
 
@@ -56,6 +57,7 @@ def results_table(analysis: Analysis) -> Table:
         Column("condition", "Condition"),
         Column(f"{split}_top1_mean", f"{split.capitalize()} top-1, %", True),
         Column("interval_95", "95 % interval", True),
+        *(() if searching else (Column("images_interval_95", "95 % over images", True),)),
         Column("num_seeds", "Seeds", True),
         *(() if searching else (Column("validation_top1_mean", "Validation, %", True),)),
         Column("num_trainable_parameters", "Trained parameters", True),
@@ -65,6 +67,7 @@ def results_table(analysis: Analysis) -> Table:
         "Mean ± standard deviation over seeds; 95 % interval of the mean by Student's t over seeds, not clipped to "
         "[0, 100], on one split. "
     )
+    caption += "" if searching else "Over images: Wilson's interval, what other test images might give. "
     caption += SEARCH_NOTE if searching else "Choices read validation; test is only reported."
     conditions = sorted(analysis.conditions, key=_search_order) if searching else analysis.conditions
     rows = tuple(
@@ -89,10 +92,20 @@ def _result_row(condition: Condition, split: Split) -> tuple[Cell, ...]:
         Cell(condition.label, run_ids=runs),
         _mean_cell(condition, split),
         interval,
+        *((_images_cell(condition, scores.mean),) if split == "test" else ()),
         Cell(f"{scores.num_seeds} of {planned}", scores.num_seeds, runs),
         *((_mean_cell(condition, "validation"),) if split == "test" else ()),
         Cell(count(parameters), parameters, runs, None if parameters is not None else "no seed has completed"),
     )
+
+
+def _images_cell(condition: Condition, mean: float | None) -> Cell:
+    """Return the interval over test images of the mean over seeds."""
+    num_images = condition.num_test_images()
+    if mean is None or not num_images:
+        return Cell(ABSENT, reason="no test score")
+    interval = wilson_interval(mean, num_images)
+    return Cell(percent_interval(interval), as_raw(interval), condition.run_ids)
 
 
 def _match_of(condition: Condition) -> dict[str, Any]:

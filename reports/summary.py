@@ -11,9 +11,11 @@ from reports.comparisons import Comparison
 from reports.conditions import Condition, MissingSeed, count_statuses, is_search, trials_in_scope
 from reports.evidence import evidence
 from reports.findings import findings
+from reports.image_tests import images_json
 from reports.rank import RankCurve, recommendation
 from reports.standings_table import standings_json
 from reports.statistics import INTERVAL_METHOD, TEST_NAME, estimate
+from reports.statistics.images import wilson_interval
 from reports.statistics.rank_curve import ErrorFit, TrendTest
 from reports.verdicts import Verdict
 
@@ -48,6 +50,7 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
         "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
         "standings": standings_json(analysis.standings),
         "claims": [_claim(verdict) for verdict in analysis.verdicts],
+        "images": [images_json(comparison) for comparison in analysis.image_comparisons],
         "elbow": [_elbow(curve) for curve in analysis.rank_curves],
         "missing": [_missing(seed) for seed in analysis.missing],
         "test_reads": [dict(read) for read in study.test_reads],
@@ -87,6 +90,7 @@ def _condition(condition: Condition, searching: bool) -> dict[str, Any]:
         "test_top1_mean": test.mean,
         "test_top1_std": test.std,
         "interval_95": list(test.interval) if test.interval else None,
+        "interval_95_over_images": _image_interval(condition, test.mean),
         "test_top1_per_seed": {str(seed): score for seed, score in condition.scores("test").items()},
         "num_validation_seeds": validation.num_seeds,
         "validation_top1_mean": validation.mean,
@@ -98,9 +102,15 @@ def _condition(condition: Condition, searching: bool) -> dict[str, Any]:
     reasons: dict[str, str | None] = {
         name: f"{condition.method} has no option {name}, or it is null" for name in options
     }
-    reasons |= {"test_top1_mean": why, "test_top1_std": why, "interval_95": why}
+    reasons |= dict.fromkeys(("test_top1_mean", "test_top1_std", "interval_95", "interval_95_over_images"), why)
     reasons |= {"validation_top1_mean": validation.reason, "validation_top1_std": validation.reason}
     return with_reasons(fields, reasons | {"num_trainable_parameters": "no seed has completed with its cost"})
+
+
+def _image_interval(condition: Condition, mean: float | None) -> list[float] | None:
+    """Return Wilson's interval over the test images of a mean over seeds; none without a score."""
+    num_images = condition.num_test_images()
+    return list(wilson_interval(mean, num_images)) if mean is not None and num_images else None
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

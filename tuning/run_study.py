@@ -15,7 +15,7 @@ from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
-from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_study
+from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_predictions, read_study
 from reports.build import Report, build_report
 from tuning.budget import Budget, check_budget
 from tuning.growing_study import GrowingStudy
@@ -145,8 +145,9 @@ def write_report(study_name: str, settings: RunSettings) -> Report:
     record = read_study(settings.tracking_uri, study_name)
     curves = functools.partial(read_curves, settings.tracking_uri)
     losses = functools.partial(read_first_losses, settings.tracking_uri)
+    predictions = functools.partial(read_predictions, settings.tracking_uri)
     folder = settings.report_folder(study_name)
-    return build_report(record, curves, folder, strict=settings.strict, first_losses=losses)
+    return build_report(record, curves, folder, settings.strict, first_losses=losses, predictions=predictions)
 
 
 def _run_open_trials(

@@ -36,7 +36,7 @@ def test_no_group_when_there_is_one_data_set():
 
 def test_best_is_chosen_on_validation_when_test_disagrees():
     (group,) = groups_of({"lora": (0.60, 0.9), "bitfit": (0.80, 0.8)})
-    assert group.standings[group.best].label == "lora"
+    assert group.standings[group.best].conditions[0].method == "lora"
     assert not group.is_clear
 
 
@@ -85,7 +85,7 @@ def test_bootstrap_gives_the_intervals_when_ten_seeds():
 
 def test_method_is_left_out_of_a_group_when_it_lacks_a_data_set():
     (group,) = groups_of(CLEAR, left_out={("bitfit", "signs")})
-    assert [one.label for one in group.standings] == ["lora", "head_only"]
+    assert [one.conditions[0].method for one in group.standings] == ["lora", "head_only"]
 
 
 def test_every_backbone_and_all_have_a_group_when_there_are_two():
@@ -100,7 +100,7 @@ def test_every_backbone_and_all_have_a_group_when_there_are_two():
 def test_summary_names_the_test_and_its_reach_when_written():
     (group,) = standings_json(groups_of(CLEAR))
     (best, other, _) = group["standings"]
-    assert (group["best"], group["chosen_on"], group["num_tests"]) == ("lora", "validation", 2)
+    assert (group["best"], group["chosen_on"], group["num_tests"]) == ("LoRA", "validation", 2)
     assert best["best_minus_this"] is None
     assert other["sign_flip_smallest_p_value"] == 2 / 2**12
     assert other["num_pairs"] == 12
