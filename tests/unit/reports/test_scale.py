@@ -34,6 +34,7 @@ def many_trials():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_analysis_takes_under_thirty_seconds_when_ten_thousand_trials():
     study = make_study(many_trials(), claims=[CLAIM])
     begun = time.process_time()
