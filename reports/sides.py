@@ -67,7 +67,12 @@ def find_sides(names: Sequence[str], studies: Sequence[StudyRecord]) -> list[Sid
     if sides[0].is_run != sides[1].is_run:
         run = next(side for side in sides if side.is_run)
         rule = "compare two runs or two conditions, not one with the other"
-        raise RequestError("RUN_A, RUN_B", ", ".join(names), rule, f"{run.name} belongs to the condition {run.label}.")
+        raise RequestError(
+            "RUN_A, RUN_B",
+            ", ".join(names),
+            rule,
+            f"{run.name} belongs to the condition {run.results[0].condition_id}.",
+        )
     return sides
 
 
@@ -106,7 +111,7 @@ def _condition_side(condition: Condition, study: str) -> Side:
 def _run_side(tracked: TrackedTrial, condition: Condition | None, study: str) -> Side:
     result, seed = tracked.result, int(tracked.result.spec["seed"])
     one = SeedResult(seed, tracked.run_id, result)
-    label = condition.id if condition else result.condition_id
+    label = f"{condition.label}, {condition.setting.name}" if condition else result.condition_id
     std = estimate(list(condition.scores("test").values())).std if condition else None
     return Side(
         name=tracked.run_id,
