@@ -23,7 +23,7 @@ from launch.submission import (
 )
 from launch.submission import submit as submit_job
 from tuning.cli.output import AsJson, Settings, StudyArgument, console, errors, print_json
-from tuning.cli.running import MaxHours, NoPack, Strict
+from tuning.cli.running import MaxGpuHours, MaxHours, NoPack, Strict
 from tuning.study import load_study, read_study_spec
 
 EXAMPLE = "Example: adaptertune submit demo --address http://127.0.0.1:8265"
@@ -51,6 +51,7 @@ def submit(
     settings: Settings = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the log until the end.")] = True,
     max_hours: MaxHours = None,
+    max_gpu_hours: MaxGpuHours = None,
     strict: Strict = False,
     no_pack: NoPack = False,
     output: RemoteOutput = None,
@@ -70,7 +71,7 @@ def submit(
     check_remote_tracking(tracking_uri)
     variables = read_variables(env or [])
     name = _checked_here(study, settings or [])
-    given = {"--max-hours": max_hours, "--tracking-uri": tracking_uri}
+    given = {"--max-hours": max_hours, "--max-gpu-hours": max_gpu_hours, "--tracking-uri": tracking_uri}
     options = ["--address", "auto", *_as_options(settings or [], given)]
     options += [flag for flag, is_wanted in _flags(strict, no_pack, as_json) if is_wanted]
     client = connect_to_dashboard(url)

@@ -122,3 +122,17 @@ def test_wrong_study_is_refused_when_submitted_before_the_cluster_is_asked(capsy
     captured = capsys.readouterr()
     assert (status, captured.out) == (2, "")
     assert "Did you mean 'demo'?" in captured.err
+
+
+def test_every_option_of_run_is_submits_too_when_it_means_something_on_a_head() -> None:
+    import typer
+
+    from tuning.cli.app import app
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        name: {word for one in commands[name].params for word in one.opts if word.startswith("--")}
+        for name in ("run", "submit")
+    }
+    # The report lies in the output folder there; the rest must not be forgotten when `run` learns something.
+    assert options["run"] - options["submit"] == {"--report-dir"}
