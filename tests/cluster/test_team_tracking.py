@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import os
@@ -137,6 +138,14 @@ def stack(folder: Path) -> Iterator[dict[str, int]]:
                 yield ports
 
 
+def open_store(port: int) -> None:
+    """Let the server open its store: the first request of a user takes longer than the suite waits for an answer."""
+    login = base64.b64encode(f"admin:{VALUES['MLFLOW_ADMIN_PASSWORD']}".encode()).decode()
+    address = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+    request = urllib.request.Request(address, headers={"Authorization": f"Basic {login}"})
+    urllib.request.urlopen(request, timeout=120).close()
+
+
 @pytest.mark.timeout(600)
 def test_study_is_tracked_and_reported_when_the_store_asks_for_a_password(
     tmp_path_factory: pytest.TempPathFactory,
@@ -153,6 +162,7 @@ def test_study_is_tracked_and_reported_when_the_store_asks_for_a_password(
         assert refused.returncode == 3, messages
         assert "refuses this user" in " ".join(messages.split())
         login["MLFLOW_TRACKING_PASSWORD"] = VALUES["MLFLOW_ADMIN_PASSWORD"]
+        open_store(ports["mlflow"])
         process = start_run(study, folder / "output", *uri, **login)
         text, messages = process.communicate(timeout=200)
         assert process.returncode == 0, text + messages
