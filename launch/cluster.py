@@ -187,6 +187,12 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
             ray.init(address=address, **settings)
     except ConnectionError as error:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error} {_START_HINT}") from error
+    except Exception as error:
+        # Ray waits 30 s for its own processes, and then raises nothing narrower than this.
+        if type(error) is not Exception or address != "local":
+            raise
+        hint = "The machine may be overloaded: run the same command again."
+        raise MissingError(f"Ray's own processes did not start here: {error} {hint}") from error
 
 
 def _describe(address: str, sources: Sources, folder: Path) -> Cluster:

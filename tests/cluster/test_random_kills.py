@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 NUM_KILLS = int(os.environ.get("ADAPTERTUNE_NUM_KILLS", "5"))
 KILL_SEED = int(os.environ.get("ADAPTERTUNE_KILL_SEED", "0"))
 METHODS = ["head_only", {"name": "adaptertune", "rank": 2, "epochs": 12 * NUM_KILLS}]
+MISSING = 3
 LONGEST_SECONDS = (20.0, 4.0)
 """A driver is killed within so long after its start, or after the first epoch that it brought."""
 
@@ -70,8 +71,7 @@ def test_study_ends_as_if_undisturbed_when_its_driver_is_killed_at_random_moment
         process.communicate(timeout=120)
     before, process = epochs_of(output, trial_ids), start_run(study, output, TMPDIR=str(temporary))
     again = seconds_until_new_epochs(process, output, trial_ids, before)
-    text, messages = process.communicate(timeout=600)
-    assert process.returncode == 0, messages
+    text = until_complete(process, lambda: start_run(study, output, TMPDIR=str(temporary)))
     assert set(json.loads(text)["statuses"].values()) == {"COMPLETED"}
     note_fault(f"the driver killed {NUM_KILLS} times (seed {KILL_SEED})", None, again)
     found = results(output, trial_ids)
@@ -83,6 +83,17 @@ def test_study_ends_as_if_undisturbed_when_its_driver_is_killed_at_random_moment
         assert losses(found[trial.spec.trial_id]) == losses(expected.result)
     assert processes_below(temporary) == []
     assert list(temporary.glob("adaptertune-*")) == []
+
+
+def until_complete(process: subprocess.Popen[str], run_again: Callable[[], subprocess.Popen[str]]) -> str:
+    """Return what the run that completes the study prints; one that finds the machine overloaded says: run it again."""
+    for _ in range(3):
+        text, messages = process.communicate(timeout=900)
+        if process.returncode != MISSING:
+            break
+        process = run_again()
+    assert process.returncode == 0, messages
+    return text
 
 
 def epochs_of(output: Path, trial_ids: list[str]) -> dict[str, tuple[str, int | None]]:

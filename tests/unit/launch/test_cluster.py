@@ -35,3 +35,14 @@ def test_leftovers_are_removed_when_their_process_is_gone(tmp_path, monkeypatch)
 def test_address_is_refused_at_once_when_nothing_listens_there(address):
     with pytest.raises(MissingError, match="no Ray cluster at"), cluster.connect(address):
         pass
+
+
+def test_missing_is_raised_when_rays_own_processes_do_not_start_in_time(monkeypatch):
+    import ray
+
+    def too_late(**settings):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", too_late)
+    with pytest.raises(MissingError, match="may be overloaded"), cluster.connect("local"):
+        pass
