@@ -18,6 +18,7 @@ from reports.figures.drawing import (
     VERMILLION,
     Drawing,
     as_percent,
+    first_panels,
     panel_title,
     panels,
     render,
@@ -48,17 +49,18 @@ def draw_excess_risk(analysis: Analysis) -> Drawing:
     curves = [curve for curve in analysis.rank_curves if curve.evidence.excess_risk is not None]
     if not curves:
         return Drawing(NAME, TITLE, left_out=f"no rank curve has {FEWEST_RANKS_FOR_FIT} ranks with a validation score")
+    drawn, rest = first_panels(curves)
     with report_style():
-        figure, ((*axes,),) = panels(len(curves))
-        for panel, curve in zip(axes, curves, strict=True):
+        figure, ((*axes,),) = panels(len(drawn))
+        for panel, curve in zip(axes, drawn, strict=True):
             _panel(panel, curve)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=5)
         files = render(figure)
     return Drawing(
         name=NAME,
         title=TITLE,
-        caption=CAPTION,
-        alternative=" ".join([f"{TITLE}.", *(spoken_fit(curve) for curve in curves)]),
+        caption=CAPTION + rest,
+        alternative=" ".join([f"{TITLE}.", *(spoken_fit(curve) for curve in drawn)]),
         table=shown(excess_risk_table(curves, TITLE)),
         files=files,
         num_panels=min(len(curves), PANELS_PER_ROW),
