@@ -1,11 +1,37 @@
-"""Folders that results go to, checked before the work that makes the results."""
+"""Folders: those that results go to, checked before the work that makes them, and temporary ones."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import RequestError
+
+TEMPORARY_PREFIX = "adaptertune-"
+OWNER_FILE = "owner.json"
+"""In a temporary folder: which process made it, so that the next run can tell what a killed one has left."""
+
+
+def claim(folder: Path) -> None:
+    """Write down that this process made a temporary folder."""
+    import psutil
+
+    owner = {"pid": os.getpid(), "started_at_seconds": float(psutil.Process().create_time())}
+    (folder / OWNER_FILE).write_text(json.dumps(owner))
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[Path]:
+    """Make an empty folder that goes with the block; one of a killed process goes with the next run's start."""
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as outer:
+        claim(Path(outer))
+        folder = Path(outer) / "files"
+        folder.mkdir()
+        yield folder
 
 
 def require_writable_folder(folder: Path, where: str) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError
+from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim
 from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.resources import Node
 from launch.staging import Sources, stage_sources
@@ -31,8 +32,6 @@ from launch.staging import Sources, stage_sources
 if TYPE_CHECKING:
     import psutil
 
-_PREFIX = "adaptertune-"
-_OWNER_FILE = "owner.json"
 _MAX_FOLDER_CHARACTERS = 40
 """Ray puts sockets below its folder under names of about 65 characters, and a socket's path may have 107."""
 
@@ -102,7 +101,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
 
 def remove_leftovers() -> None:
     """Remove what runs left that were killed: their temporary folders, and Ray's agents in them."""
-    for owner_file in _temporary_root().glob(f"{_PREFIX}*/{_OWNER_FILE}"):
+    for owner_file in _temporary_root().glob(f"{TEMPORARY_PREFIX}*/{OWNER_FILE}"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             owner = json.loads(owner_file.read_text())
             if not _is_running(int(owner["pid"]), float(owner["started_at_seconds"])):
@@ -235,10 +234,9 @@ def _processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 @contextlib.contextmanager
 def _own_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_temporary_root()))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=_temporary_root()))
     try:
-        owner = {"pid": os.getpid(), "started_at_seconds": _started_at_seconds(os.getpid())}
-        (folder / _OWNER_FILE).write_text(json.dumps(owner))
+        claim(folder)
         yield folder
     finally:
         _remove(folder)
@@ -255,7 +253,7 @@ def _remove(folder: Path) -> None:
 
 def _temporary_root() -> Path:
     root = tempfile.gettempdir()
-    return Path(root if len(root) + len(_PREFIX) + 8 <= _MAX_FOLDER_CHARACTERS else "/tmp")  # noqa: S108
+    return Path(root if len(root) + len(TEMPORARY_PREFIX) + 8 <= _MAX_FOLDER_CHARACTERS else "/tmp")  # noqa: S108
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import MissingError
+from benchmark.folders import own_temporary_folder
 from benchmark.result import TrialOutcome
 from benchmark.tracking.schema import ADAPTER_FILE, CONFUSION_FILE, PREDICTIONS_FILE, RESULT_FILE, SPEC_FILE
 from benchmark.tracking.store import local_artifacts, store_errors
@@ -87,10 +87,10 @@ def confusion_as_csv(confusion: list[list[int]]) -> bytes:
 
 def upload(client: MlflowClient, run_id: str, files: dict[str, bytes]) -> None:
     """Store files beside a run; those already there are replaced."""
-    with tempfile.TemporaryDirectory(prefix="adaptertune-") as folder:
+    with own_temporary_folder() as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        client.log_artifacts(run_id, folder)
+            (folder / name).write_bytes(content)
+        client.log_artifacts(run_id, str(folder))
 
 
 def download(client: MlflowClient, run_id: str, artifact_uri: str, name: str) -> bytes:
@@ -105,8 +105,8 @@ def download(client: MlflowClient, run_id: str, artifact_uri: str, name: str) ->
     root = local_artifacts(client.tracking_uri)
     if root is not None:
         return _read_local(root.joinpath(*Path(artifact_uri).parts[-_FOLDERS_BELOW_ROOT:]) / name, run_id)
-    with tempfile.TemporaryDirectory(prefix="adaptertune-") as folder, store_errors(client.tracking_uri):
-        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+    with own_temporary_folder() as folder, store_errors(client.tracking_uri):
+        return Path(client.download_artifacts(run_id, name, str(folder))).read_bytes()
 
 
 def _read_local(path: Path, run_id: str) -> bytes:

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +33,22 @@ def test_leftovers_are_removed_when_their_process_is_gone(tmp_path, monkeypatch)
         cluster.remove_leftovers()
         assert living.exists() and not dead.exists() and own.exists()
     assert not own.exists()
+
+
+def test_folder_for_files_on_their_way_is_removed_when_its_process_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_temporary_root", lambda: tmp_path)
+    program = "import time; from benchmark.folders import own_temporary_folder as own\n"
+    program += "with own() as folder: print(folder, flush=True); time.sleep(60)"
+    command, repository = [sys.executable, "-c", program], Path(__file__).parents[3]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=repository, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir() and list(folder.iterdir()) == []
+        cluster.remove_leftovers()
+        assert folder.is_dir(), "its process lives"
+        process.kill()
+    cluster.remove_leftovers()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1"])
