@@ -169,14 +169,16 @@ class Rank:
     def _next(self) -> tuple[RankStep, bytes | None, bytes | None]:
         from benchmark.result import TrialOutcome
         from benchmark.training.failure import status_of
+        from benchmark.training.trial import MemberReport
 
         if self._steps is None:
             raise RuntimeError("the rank has no trial")
         report = next(self._steps, None)
         if report is None:
             raise RuntimeError("the trial ended without an outcome")
-        trial_id = getattr(report, "trial_id", self._trial_ids[0])
-        report = getattr(report, "report", report)
+        trial_id = self._trial_ids[0]
+        if isinstance(report, MemberReport):
+            trial_id, report = report.trial_id, report.report
         if not isinstance(report, TrialOutcome | Exception):
             return RankStep(record=report.record, trial_id=trial_id), report.checkpoint, None
         self._num_open -= 1

@@ -47,6 +47,9 @@ class ResourcesSpec(Frozen):
         ge=1,
         description="trials that may train in one pass over their frozen backbone; 1: each alone",
     )
+    pack_bytes: int | None = Field(
+        default=None, ge=0, description="that trials trained in one pass may take; none: 4 GiB, or 70 % of a GPU"
+    )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"
     )

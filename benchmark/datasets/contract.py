@@ -13,7 +13,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -254,7 +254,6 @@ def _absolute(kind: str, place: str) -> str:
     return place if kind == "hf" and not path.exists() else str(path.absolute())
 
 
-@functools.cache
 def find_dataset(
     name: str,
     where: str = "dataset",
@@ -263,7 +262,7 @@ def find_dataset(
     split: SplitPreset = "fixed",
     seed: int = 0,
 ) -> Dataset:
-    """Return the data set of that name.
+    """Return the data set of that name: one object for one split, so that what is read of it serves every seed.
 
     Args:
         name: A public name, `image_folder:DIR`, `image_folder:FILE.tar` or `hf:NAME`.
@@ -276,13 +275,17 @@ def find_dataset(
     Raises:
         RequestError: There is none, and the nearest names are given; or it refuses an option.
     """
-    if split == "train_and_validation":
+    return _found(name, where, root, SplitChoice(split, validation_fraction, seed if split == "paper" else 0))
+
+
+@functools.cache
+def _found(name: str, where: str, root: str | None, choice: SplitChoice) -> Dataset:
+    if choice.preset == "train_and_validation":
         from benchmark.datasets.reading.joining import TrainAndValidation
 
-        return TrainAndValidation(find_dataset(name, where, root, validation_fraction, "fixed"))
+        return TrainAndValidation(_found(name, where, root, replace(choice, preset="fixed")))
     kind, place = name_and_root(name, root, where)
     dataset: Dataset = member(__package__, kind, where).DATASET
-    choice = SplitChoice(split, validation_fraction, seed if split == "paper" else 0)
     if place is None and choice == SplitChoice():
         return dataset
     return dataset.configured(place, choice, where)
@@ -299,9 +302,7 @@ def open_dataset(spec: DatasetSpec, seed: int = 0) -> Dataset:
         MissingError: Its data are needed and are not here.
         RequestError: The data or the split rule are others than when the trial was planned.
     """
-    # One object where the split is one: what is read of it is kept for the trials of all seeds.
-    deciding_seed = seed if spec.split == "paper" else 0
-    dataset = find_dataset(spec.name, "dataset", spec.root, spec.validation_fraction, spec.split, deciding_seed)
+    dataset = find_dataset(spec.name, "dataset", spec.root, spec.validation_fraction, spec.split, seed)
     if dataset.split_sha256 != spec.split_sha256:
         rule = f"the trial was planned on the split {spec.split_sha256[:12]}"
         hint = "The images or the split rule changed since: plan the study again."

@@ -28,11 +28,7 @@ from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import ParameterGroup
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
 from benchmark.training.frozen_weights import cast_frozen_weights
-from benchmark.training.images import (
-    Presentation,
-    SplitImages,
-    open_images,
-)
+from benchmark.training.images import Presentation, SplitImages, open_images
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import AdaptedClassifier, assemble
@@ -70,6 +66,7 @@ class OpenTrial:
         train: The training images.
         trainable: The parameters that train, by name.
         masks: The model's random masks.
+        frozen_sha256_before: Hash of the model's frozen tensors before the first step.
         state: What is resumed from, and what the result is made of.
         pack_size: How many trials train in one pass with this one, itself included.
     """
@@ -99,7 +96,7 @@ class OpenTrial:
         self._cast_frozen_weights()
         self._prefix_seconds = 0.0
         self._skip_frozen_prefix(train, validation)
-        self._frozen_sha256_before = self.model.frozen_sha256()
+        self.frozen_sha256_before = self.model.frozen_sha256()
         self.trainable = self.model.trainable()
         self.masks = MaskSource(self.model)
         self.state = self._resumed_state(resume_from)
@@ -305,7 +302,7 @@ class OpenTrial:
             self.state.selected = snapshot(self.trainable)
 
     def _refuse_changed_backbone(self) -> None:
-        if self.model.frozen_sha256() != self._frozen_sha256_before:
+        if self.model.frozen_sha256() != self.frozen_sha256_before:
             raise TrialError("the frozen backbone's bytes changed during training")
 
     def _cost(self, test_seconds: float, checkpoint_bytes: int) -> Cost:
@@ -338,7 +335,7 @@ class OpenTrial:
             weights_sha256=self.model.weights_sha256,
             backbone_licence=licence_of_weights(self.spec.backbone.name, self.spec.backbone.weights),
             split_sha256=self.spec.dataset.split_sha256,
-            frozen_sha256_before=self._frozen_sha256_before,
+            frozen_sha256_before=self.frozen_sha256_before,
             frozen_sha256_after=self.model.frozen_sha256(),
             sources_sha256=sources_sha256(),
             git_commit=commit,

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
+from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.spec import TrialSpec
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
@@ -15,6 +16,7 @@ from benchmark.training.estimate import NUM_ADAM_MOMENTS, saved_bytes
 from benchmark.training.loop import Learner, TrainedEpoch, train_epoch
 from benchmark.training.open_trial import OpenTrial
 from benchmark.training.packed_model import PackedClassifier, share_frozen
+from benchmark.training.pretrained import autocast_dtype_of
 
 CPU_PACK_BYTES = 4 * 2**30
 """What a pack on a CPU may take, unless the plan says otherwise."""
@@ -29,15 +31,9 @@ class Pack:
     """
 
     def __init__(self, members: Sequence[OpenTrial], plan: LaunchPlan) -> None:
-        """Take the trials up; all of them use the first one's frozen weights.
-
-        Raises:
-            TrialError: Their frozen weights differ.
-        """
+        """Take up trials as `opened` returns them."""
         for member in members:
             member.pack_size = len(members)
-        for member in members[1:]:
-            share_frozen(members[0].model, member.model)
         self._plan = plan
         self._members: list[OpenTrial] = []
         self._engine: TrainingEngine | None = None
@@ -79,10 +75,15 @@ def opened(
 ) -> Iterator[list[OpenTrial]]:
     """Open trials, as many at once as fit into the memory that a pack may take; one always does.
 
+    All that are yielded at once use the first one's frozen weights.
+
     Args:
         specs: What to train.
         plan: How.
         checkpoints: What each goes on from, or none.
+
+    Raises:
+        TrialError: The frozen weights of two of them differ.
     """
     if len(specs) == 1:
         yield [OpenTrial(specs[0], plan, checkpoints[0])]
@@ -95,9 +96,17 @@ def opened(
         if members and taken + needed > budget:
             yield members
             members, taken = [], 0
+        if members:
+            _share_frozen(members[0], member)
         members.append(member)
         taken += needed
     yield members
+
+
+def _share_frozen(first: OpenTrial, other: OpenTrial) -> None:
+    if first.frozen_sha256_before != other.frozen_sha256_before:
+        raise TrialError("trials of one pack have different frozen weights")
+    share_frozen(first.model, other.model)
 
 
 def _needed_bytes(member: OpenTrial, plan: LaunchPlan) -> int:
@@ -105,7 +114,9 @@ def _needed_bytes(member: OpenTrial, plan: LaunchPlan) -> int:
     size = member.spec.backbone.image_size_pixels
     pixels = torch.zeros(1, 3, size, size, device=plan.device)
     labels = torch.zeros(1, dtype=torch.int64, device=plan.device)
-    activations = saved_bytes(member.model, pixels, labels) * plan.micro_batch_images
+    dtype = autocast_dtype_of(member.spec.training.precision)
+    with torch.autocast(plan.device, dtype, enabled=dtype is not None):
+        activations = saved_bytes(member.model, pixels, labels) * plan.micro_batch_images
     trained = sum(parameter.nbytes for parameter in member.trainable.values())
     return activations + (2 + NUM_ADAM_MOMENTS) * trained
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.datasets.contract import find_dataset, open_dataset, write_manifest
+from benchmark.datasets.contract import _found, find_dataset, open_dataset, write_manifest
 from benchmark.datasets.reading.splitting import SPLITS
 from benchmark.errors import MissingError, RequestError
 from benchmark.request import resolve_trial
@@ -116,7 +116,7 @@ def test_images_are_hashed_once_when_nothing_changed(tmp_path: Path, packed: boo
     before = find_dataset(f"image_folder:{place}").split_sha256
     (path,) = (tmp_path / "data-root" / "index").glob("*.json")
     written = path.stat().st_mtime_ns
-    find_dataset.cache_clear()
+    _found.cache_clear()
     assert find_dataset(f"image_folder:{place}").split_sha256 == before
     assert path.stat().st_mtime_ns == written
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.datasets import food101
-from benchmark.datasets.contract import SourceFile, find_dataset
+from benchmark.datasets.contract import SourceFile, _found, find_dataset
 from benchmark.datasets.storage import download as downloads
 from benchmark.datasets.storage.archives import unpack
 from benchmark.datasets.storage.download import download
@@ -253,7 +253,7 @@ def test_command_verifies_a_folder_when_asked(tmp_path: Path, capsys: pytest.Cap
     (row,) = json.loads(capsys.readouterr().out)["datasets"]
     assert (row["num_images"], row["is_sound"]) == ({"train": 18, "validation": 2, "test": 5}, True)
     (folder / "train" / "cat" / "000.png").write_bytes(b"")
-    find_dataset.cache_clear()
+    _found.cache_clear()
     assert run(["data", "verify", f"image_folder:{folder}"]) == 1
     assert "train/cat/000.png" in capsys.readouterr().err
 
