@@ -13,7 +13,36 @@ DEFAULT_PREFIX_CACHE_BYTES = 2 * 2**30
 """What a rank keeps of the frozen part's outputs."""
 
 
-class LaunchPlan(Frozen):
+class ComputeOptions(Frozen):
+    """What changes the time or the memory of a trial, never its result beyond rounding; each can be turned off."""
+
+    prefix_cache_bytes: int = Field(
+        default=DEFAULT_PREFIX_CACHE_BYTES,
+        ge=0,
+        description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
+    )
+    cast_frozen_weights: bool = Field(
+        default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
+    )
+    explicit_attention: bool = Field(
+        default=True, description="whether attention avoids torch's fused kernel where that is slower: bf16 on a CPU"
+    )
+    compile_blocks: bool = Field(
+        default=False, description="whether the pretrained blocks are compiled (torch.compile); costs a minute at first"
+    )
+    checkpoint_activations: bool = Field(
+        default=False, description="whether blocks are run again in the backward pass instead of keeping activations"
+    )
+    pack_bytes: int | None = Field(
+        default=None, ge=0, description="that trials trained in one pass may take; none: 4 GiB, or 70 % of a GPU"
+    )
+
+    def compute_options(self) -> ComputeOptions:
+        """Return these fields alone, where the object has more."""
+        return ComputeOptions(**{name: getattr(self, name) for name in ComputeOptions.model_fields})
+
+
+class LaunchPlan(ComputeOptions):
     """Workers, micro-batch and accumulation whose product is the global batch."""
 
     num_workers: int = Field(default=1, ge=1, description="data-parallel ranks of one trial")
@@ -22,15 +51,6 @@ class LaunchPlan(Frozen):
     zero_stage: Literal[0] = Field(default=0, description="DeepSpeed ZeRO stage")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the ranks compute on")
     threads_per_worker: int = Field(default=1, ge=1, description="CPU threads of a rank's torch operations")
-    prefix_cache_bytes: int = Field(
-        default=DEFAULT_PREFIX_CACHE_BYTES, ge=0, description="of frozen outputs that a rank may keep; 0: none"
-    )
-    cast_frozen_weights: bool = Field(
-        default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
-    )
-    pack_bytes: int | None = Field(
-        default=None, ge=0, description="that trials trained in one pass may take; none: 4 GiB, or 70 % of a GPU"
-    )
 
     @property
     def global_batch_images(self) -> int:
@@ -45,9 +65,7 @@ def plan_launch(
     zero_stage: Literal[0] = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     threads_per_worker: int = 1,
-    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES,
-    cast_frozen_weights: bool = True,
-    pack_bytes: int | None = None,
+    compute: ComputeOptions = ComputeOptions(),  # noqa: B008 -- frozen
 ) -> LaunchPlan:
     """Share a global batch among workers and accumulation steps.
 
@@ -69,7 +87,5 @@ def plan_launch(
         zero_stage=zero_stage,
         device=device,
         threads_per_worker=threads_per_worker,
-        prefix_cache_bytes=prefix_cache_bytes,
-        cast_frozen_weights=cast_frozen_weights,
-        pack_bytes=pack_bytes,
+        **compute.compute_options().model_dump(),
     )

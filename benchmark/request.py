@@ -16,7 +16,7 @@ from benchmark.backbones.parts.weight_files import WEIGHT_SUFFIXES, file_sha256,
 from benchmark.datasets.contract import find_dataset, name_and_root, open_dataset
 from benchmark.documents import load_yaml, require_mapping, validated
 from benchmark.errors import RequestError
-from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, LaunchPlan, plan_launch
+from benchmark.launch_plan import ComputeOptions, LaunchPlan, plan_launch
 from benchmark.methods.contract import Method, find_method
 from benchmark.protocols import Augmentation, find_protocol, resolve_protocol
 from benchmark.spec import (
@@ -101,15 +101,13 @@ class TrialRequest(Frozen):
     launch: dict[str, Any] = Field(default_factory=dict, description="workers and accumulation; never changes a score")
 
 
-class LaunchRequest(Frozen):
+class LaunchRequest(ComputeOptions):
     """How one trial is to be spread; what is not given follows from the global batch."""
 
     num_workers: int = Field(default=1, ge=1)
     accumulation_steps: int = Field(default=1, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     threads_per_worker: int = Field(default=1, ge=1)
-    prefix_cache_bytes: int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, ge=0)
-    cast_frozen_weights: bool = True
 
 
 def read_trial(path: Path) -> tuple[TrialSpec, LaunchPlan]:
@@ -121,7 +119,8 @@ def read_trial(path: Path) -> tuple[TrialSpec, LaunchPlan]:
     request = require_mapping(load_yaml(path), str(path))
     spec = resolve_trial(request)
     launch = validated(LaunchRequest, request.get("launch", {}), "launch")
-    return spec, plan_launch(spec.training.global_batch_images, **launch.model_dump())
+    spread = launch.model_dump(exclude=set(ComputeOptions.model_fields))
+    return spec, plan_launch(spec.training.global_batch_images, **spread, compute=launch.compute_options())
 
 
 def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> TrialSpec:

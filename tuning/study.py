@@ -317,9 +317,7 @@ def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
         accumulation_steps=resources.accumulation_steps,
         device="cuda" if resources.gpus_per_worker else "cpu",
         threads_per_worker=resources.cpus_per_worker,
-        prefix_cache_bytes=resources.prefix_cache_bytes,
-        cast_frozen_weights=resources.cast_frozen_weights,
-        pack_bytes=resources.pack_bytes,
+        compute=resources.compute_options(),
     )
 
 

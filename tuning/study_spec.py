@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES
+from benchmark.launch_plan import ComputeOptions
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest
 from benchmark.spec import Frozen
 from launch.resources import PlacementStrategy
@@ -26,7 +26,7 @@ class WorkersSpec(Frozen):
     accumulation_steps: int | None = Field(default=None, ge=1, description="micro-batches per optimiser step")
 
 
-class ResourcesSpec(Frozen):
+class ResourcesSpec(ComputeOptions):
     """What trials occupy. Changes the time, never a score."""
 
     workers_per_trial: int = Field(default=1, ge=1, description="data-parallel workers of a trial")
@@ -34,21 +34,10 @@ class ResourcesSpec(Frozen):
     cpus_per_worker: int = Field(default=1, ge=1, description="CPUs a worker reserves, and its number of threads")
     gpus_per_worker: Literal[0, 1] = Field(default=0, description="GPUs a worker reserves; 0 computes on the CPU")
     placement_strategy: PlacementStrategy = Field(default="PACK", description="how workers lie on the nodes")
-    prefix_cache_bytes: int = Field(
-        default=DEFAULT_PREFIX_CACHE_BYTES,
-        ge=0,
-        description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
-    )
-    cast_frozen_weights: bool = Field(
-        default=True, description="whether frozen weights are held in the compute type, not cast again at each step"
-    )
     trials_per_pack: int = Field(
         default=DEFAULT_TRIALS_PER_PACK,
         ge=1,
         description="trials that may train in one pass over their frozen backbone; 1: each alone",
-    )
-    pack_bytes: int | None = Field(
-        default=None, ge=0, description="that trials trained in one pass may take; none: 4 GiB, or 70 % of a GPU"
     )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"

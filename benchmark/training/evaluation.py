@@ -39,6 +39,7 @@ class Evaluator:
         batch_images: Images at once on this rank.
         device: Where the model is.
         autocast_dtype: The compute type under autocast; none for plain fp32.
+        explicit_attention: Whether attention avoids the fused kernel where that is slower.
     """
 
     rank: int
@@ -46,6 +47,7 @@ class Evaluator:
     batch_images: int
     device: torch.device
     autocast_dtype: torch.dtype | None = None
+    explicit_attention: bool = True
 
     @torch.no_grad()
     def outputs(

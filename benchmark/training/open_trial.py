@@ -23,6 +23,8 @@ from benchmark.provenance import git_state, host_name, package_versions, sources
 from benchmark.result import Cost, EpochRecord, Provenance, Scores, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec, as_canonical_json, hashed_fields
 from benchmark.streams import generator
+from benchmark.training.attention import choose_attention
+from benchmark.training.blocks import checkpoint_blocks, compile_blocks
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import ParameterGroup
@@ -87,15 +89,17 @@ class OpenTrial:
         self._validation: SplitImages | PrefixedImages = validation
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
         self.model = assemble(spec, self._dataset.info.num_classes).to(self._device)
+        choose_attention(self.model.backbone, self._evaluator)
         self._method = find_method(spec.method.name)
         self._options = self._method.Options.model_validate(spec.method.options)
-        self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision)
+        self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision, plan.explicit_attention)
         self._start_from_images()
         self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
         self._flops = flops_per_image(self.model, spec) if self.rank == 0 else None
         self._cast_frozen_weights()
         self._prefix_seconds = 0.0
         self._skip_frozen_prefix(train, validation)
+        self._change_blocks()
         self.frozen_sha256_before = self.model.frozen_sha256()
         self.trainable = self.model.trainable()
         self.masks = MaskSource(self.model)
@@ -207,6 +211,13 @@ class OpenTrial:
         dtype = autocast_dtype_of(self.spec.training.precision)
         if dtype is not None and self._plan.cast_frozen_weights:
             cast_frozen_weights(self.model, dtype)
+
+    def _change_blocks(self) -> None:
+        """Compile blocks, or run them again for the backward pass: last, since both hide what a block is."""
+        if self._plan.compile_blocks:
+            compile_blocks(self.model)
+        if self._plan.checkpoint_activations:
+            checkpoint_blocks(self.model)
 
     def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
         """Let images start behind the model's frozen part where that is kept, and training images not augmented."""
@@ -393,6 +404,7 @@ def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:
         batch_images=max(plan.micro_batch_images, 256 if plan.device == "cuda" else 64),
         device=torch.device(plan.device),
         autocast_dtype=autocast_dtype_of(spec.training.precision),
+        explicit_attention=plan.explicit_attention,
     )
 
 

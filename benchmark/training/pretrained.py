@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.backbones.contract import find_backbone
 from benchmark.datasets.contract import open_dataset
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
+from benchmark.training.attention import choose_attention
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator
 from benchmark.training.images import (
     IMAGENET_MEAN,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def drift_evaluator(device: str, precision: str) -> Evaluator:
+def drift_evaluator(device: str, precision: str, explicit_attention: bool = True) -> Evaluator:
     """Return how the drift is measured: by every rank on all of its images, so that no rank waits for another."""
     return Evaluator(
         rank=0,
@@ -34,6 +35,7 @@ def drift_evaluator(device: str, precision: str) -> Evaluator:
         batch_images=NUM_DRIFT_IMAGES,
         device=torch.device(device),
         autocast_dtype=autocast_dtype_of(precision),
+        explicit_attention=explicit_attention,
     )
 
 
@@ -46,6 +48,7 @@ def pretrained_drift_features(
     The seed matters to random weights and to splits that follow it.
     """
     model = load_pinned(backbone, seed).model.to(evaluator.device)
+    choose_attention(model, evaluator)
     validation = open_images(open_dataset(dataset, seed), "validation", presentation)
     return evaluator.outputs(model, validation, NUM_DRIFT_IMAGES)
 

@@ -18,6 +18,7 @@ from benchmark.datasets.contract import open_dataset
 from benchmark.errors import TrialError
 from benchmark.methods.parts.discriminant import class_statistics, discriminant, ledoit_wolf_shrinkage
 from benchmark.spec import BackboneSpec, DatasetSpec
+from benchmark.training.attention import choose_attention
 from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import Presentation, open_images
 from benchmark.training.model import load_pinned
@@ -45,7 +46,9 @@ def lda_solution(
     if not bool((counts > 0).all()):
         absent = (counts == 0).nonzero().flatten().tolist()
         raise TrialError(f"head_init: lda needs a training image of every class; none of {absent[:10]}")
-    features = evaluator.outputs(load_pinned(backbone, seed).model.to(evaluator.device), images)
+    model = load_pinned(backbone, seed).model.to(evaluator.device)
+    choose_attention(model, evaluator)
+    features = evaluator.outputs(model, images)
     statistics = class_statistics(features, images.labels, opened.info.num_classes)
     return discriminant(statistics, ledoit_wolf_shrinkage(statistics.within))
 

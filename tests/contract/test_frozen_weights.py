@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from benchmark.certificate import small_subject
-from benchmark.launch_plan import plan_launch
+from benchmark.launch_plan import ComputeOptions, plan_launch
 from benchmark.methods.contract import find_method, method_names
 from benchmark.request import resolve_trial
 from benchmark.standalone import run_trial
@@ -148,7 +148,10 @@ def test_result_of_a_trial_is_equal_to_the_bit_when_the_switch_is_off() -> None:
     request = {"backbone": "vit_nano", "dataset": "digits", "method": {"name": "adaptertune", "rank": 4}, "seed": 1}
     training = {"epochs": 1, "warmup_epochs": 0, "global_batch_images": 256, "precision": "bf16"}
     spec = resolve_trial({**request, "training": training})
-    on, off = (run_trial(spec, plan_launch(256, cast_frozen_weights=switch)) for switch in (True, False))
+    on, off = (
+        run_trial(spec, plan_launch(256, compute=ComputeOptions(cast_frozen_weights=switch)))
+        for switch in (True, False)
+    )
     assert on.predictions == off.predictions
     assert on.checkpoint == off.checkpoint
     assert on.result.first_step_losses == off.result.first_step_losses

@@ -14,7 +14,7 @@ import torch
 
 import benchmark
 from benchmark.errors import DivergedError, TrialError
-from benchmark.launch_plan import LaunchPlan, plan_launch
+from benchmark.launch_plan import ComputeOptions, LaunchPlan, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.spec import TrialSpec
@@ -60,7 +60,7 @@ MIXED = {
 
 
 def plan(specs: Sequence[TrialSpec], **switches: Any) -> LaunchPlan:
-    return plan_launch(specs[0].training.global_batch_images, **switches)
+    return plan_launch(specs[0].training.global_batch_images, compute=ComputeOptions(**switches))
 
 
 def alone(spec: TrialSpec, **switches: Any) -> TrialOutcome:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, plan_launch
+from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, ComputeOptions, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.standalone import run_trial
@@ -33,7 +33,9 @@ def build(method: Any) -> AdaptedClassifier:
 
 def run(request: dict[str, Any], budget: int) -> TrialOutcome:
     spec = resolve_trial(request)
-    return run_trial(spec, plan_launch(spec.training.global_batch_images, prefix_cache_bytes=budget))
+    return run_trial(
+        spec, plan_launch(spec.training.global_batch_images, compute=ComputeOptions(prefix_cache_bytes=budget))
+    )
 
 
 def without_times(outcome: TrialOutcome) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, plan_launch
+from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, ComputeOptions, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.standalone import run_trial
 from benchmark.training.prefix import CACHE
@@ -34,7 +34,9 @@ def seconds_of(method: Any, budget: int, options: argparse.Namespace) -> float:
     for seed in range(options.trials):
         training = {"epochs": options.epochs, "warmup_epochs": 1, "global_batch_images": 64}
         request = {"backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed, "training": training}
-        cost = run_trial(resolve_trial(request), plan_launch(64, prefix_cache_bytes=budget)).result.cost
+        cost = run_trial(
+            resolve_trial(request), plan_launch(64, compute=ComputeOptions(prefix_cache_bytes=budget))
+        ).result.cost
         assert cost is not None
         total += cost.train_seconds + cost.evaluation_seconds
     return total

@@ -1,0 +1,67 @@
+"""Other ways to run a model's blocks: compiled, or again in the backward pass instead of keeping their activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from benchmark.methods.parts.blocks import AdaptedBlock
+from benchmark.training.model import AdaptedClassifier
+from benchmark.training.prefix import is_frozen
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+def compile_blocks(model: AdaptedClassifier) -> int:
+    """Compile the pretrained blocks that are as they were; what a method changed runs as it is.
+
+    The blocks of a backbone are alike, so the first one's code serves all. torch keeps it on disk
+    (`TORCHINDUCTOR_CACHE_DIR`), for the trials and studies that follow.
+
+    Args:
+        model: With its method attached; changed in place.
+
+    Returns:
+        The number of blocks that were compiled.
+    """
+    blocks = [block for block in _called_blocks(model) if is_frozen(block, model.untouched)]
+    for block in blocks:
+        block.forward = torch.compile(block.forward)
+    return len(blocks)
+
+
+def checkpoint_blocks(model: AdaptedClassifier) -> int:
+    """Keep a block's input alone for the backward pass, and run the block again there.
+
+    Args:
+        model: With its method attached; changed in place.
+
+    Returns:
+        The number of blocks that are run again.
+    """
+    blocks = list(_called_blocks(model))
+    for block in blocks:
+        block.forward = _run_again(block.forward)
+    return len(blocks)
+
+
+def _called_blocks(model: AdaptedClassifier) -> Iterator[nn.Module]:
+    """Yield the modules whose `forward` runs a whole block: around branches with adapters, else the pretrained one."""
+    for block in cast("VisionTransformer", model.backbone).blocks.children():
+        yield block.block if isinstance(block, AdaptedBlock) else block
+
+
+def _run_again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def checkpointed(x: Tensor, **options: Any) -> Tensor:
+        if not torch.is_grad_enabled():
+            return forward(x, **options)
+        # Masks come from their own streams, never from torch's generator, whose state need not be kept.
+        output: Tensor = checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, **options)
+        return output
+
+    return checkpointed
