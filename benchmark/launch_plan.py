@@ -11,6 +11,8 @@ from benchmark.spec import Frozen
 
 DEFAULT_PREFIX_CACHE_BYTES = 2 * 2**30
 """What a rank keeps of the frozen part's outputs."""
+DEFAULT_PREFIX_FILE_BYTES = 16 * 2**30
+"""What a node keeps of one split's, in the cache folder, whose own cap holds too."""
 
 
 class ComputeOptions(Frozen):
@@ -20,6 +22,11 @@ class ComputeOptions(Frozen):
         default=DEFAULT_PREFIX_CACHE_BYTES,
         ge=0,
         description="of the frozen part's outputs, kept by each worker from trial to trial; 0: none",
+    )
+    prefix_file_bytes: int = Field(
+        default=DEFAULT_PREFIX_FILE_BYTES,
+        ge=0,
+        description="of one split's frozen outputs that a node may keep in a file where memory does not do; 0: none",
     )
     cast_frozen_weights: bool = Field(
         default=True, description="whether frozen weights are held in the compute type, not cast again at each step"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -35,7 +35,7 @@ from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import AdaptedClassifier, assemble
 from benchmark.training.operations import flops_per_image
-from benchmark.training.prefix import CACHE, PrefixedImages, frozen_depth
+from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, PrefixKey, frozen_depth
 from benchmark.training.pretrained import (
     autocast_dtype_of,
     deciding_seed,
@@ -221,7 +221,7 @@ class OpenTrial:
 
     def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
         """Let images start behind the model's frozen part where that is kept, and training images not augmented."""
-        depth = frozen_depth(self.model) if self._plan.prefix_cache_bytes else None
+        depth = frozen_depth(self.model) if max(astuple(self._prefix_budget)) else None
         if depth is None:
             return
         self.model.starts_at = depth
@@ -235,12 +235,22 @@ class OpenTrial:
         depth = self.model.starts_at
         if depth is None:
             return images
-        backbone, dataset, seed, presentation = self._pretrained_on()
-        precision, device = self.spec.training.precision, self._plan.device
-        parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation), precision, device, split]
         alone = replace(self._evaluator, rank=0, world_size=1)
-        budget = self._plan.prefix_cache_bytes
-        return CACHE.prefixed(self.model, depth, images, as_canonical_json(parts), alone, budget)
+        return CACHE.prefixed(self.model, depth, images, self._prefix_key(split), alone, self._prefix_budget)
+
+    @property
+    def _prefix_budget(self) -> PrefixBudget:
+        return PrefixBudget(self._plan.prefix_cache_bytes, self._plan.prefix_file_bytes)
+
+    def _prefix_key(self, split: Split) -> PrefixKey:
+        backbone, dataset, seed, presentation = self._pretrained_on()
+        plan = [self._plan.device, self._plan.explicit_attention]
+        parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation)]
+        return PrefixKey(
+            as_canonical_json([*parts, self.spec.training.precision, *plan, split]),
+            lambda: f"{self.model.weights_sha256}/{self._dataset.items(split).content_sha256}",
+            {"name": f"{dataset.name}/{split}", "backbone": backbone.name, "image_size": backbone.image_size_pixels},
+        )
 
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""

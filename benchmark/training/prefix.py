@@ -1,15 +1,17 @@
 """The frozen part of a model in front of its first trained tensor: run once an image, kept for epochs and trials.
 
 What it gives for an image never changes while images are shown without augmentation, so training and evaluation can
-start from it. It is kept in this process, for every trial that comes after, up to the plan's budget of bytes; a split
-that does not fit is not kept, and nothing else changes. The result is the same either way.
+start from it. It is kept for every trial that comes after: on the device or in this process's memory, else in a
+memory-mapped file of the cache folder, each up to the plan's budget of bytes. A split that fits into neither is not kept,
+and nothing else changes. The result is the same either way.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from benchmark.methods.parts.masks import RandomMask
 from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import SplitImages
 from benchmark.training.model import AdaptedClassifier, Depth
+from benchmark.training.prefix_files import mapped_outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -119,19 +122,55 @@ def is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -
     return not trains and all(id(module) in untouched for module in modules)
 
 
+@dataclass(frozen=True)
+class PrefixBudget:
+    """Where outputs may lie.
+
+    Attributes:
+        memory_bytes: That all outputs in this process may take.
+        file_bytes: That one split's outputs may take in the cache folder.
+    """
+
+    memory_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class PrefixKey:
+    """What outputs follow from.
+
+    Attributes:
+        in_process: Equal where weights, images and their presentation are equal, within this process.
+        content: The hashes of weights and images that make it so everywhere; read only for files.
+        description: For people, as JSON values.
+    """
+
+    in_process: str
+    content: Callable[[], str]
+    description: dict[str, Any]
+
+
 class PrefixCache:
-    """Outputs of frozen prefixes in this process, the ones used longest ago going first."""
+    """Outputs of frozen prefixes that this process uses; in memory the ones used longest ago go first."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._outputs: OrderedDict[str, Tensor] = OrderedDict()
+        self._mapped: dict[str, Tensor] = {}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; files stay."""
         self._outputs.clear()
+        self._mapped.clear()
 
     def prefixed(
-        self, model: AdaptedClassifier, depth: Depth, images: SplitImages, key: str, evaluator: Evaluator, budget: int
+        self,
+        model: AdaptedClassifier,
+        depth: Depth,
+        images: SplitImages,
+        key: PrefixKey,
+        evaluator: Evaluator,
+        budget: PrefixBudget,
     ) -> SplitImages | PrefixedImages:
         """Return a split behind the prefix, computed or kept; as it is where it is too large to keep.
 
@@ -139,19 +178,26 @@ class PrefixCache:
             model: On the evaluator's device.
             depth: How far it is frozen.
             images: The split.
-            key: Equal where weights, images and their presentation are equal; the depth is added to it.
+            key: What the outputs follow from; the depth is added to it.
             evaluator: Of this rank alone.
-            budget: Bytes that all kept outputs may take.
+            budget: Where the outputs may lie.
         """
-        place = f"{key}/{depth}"
-        if place not in self._outputs:
+        place = f"{key.in_process}/{depth}"
+        if place not in self._outputs and place not in self._mapped:
             first = self._run(model, depth, images, torch.arange(1), evaluator)
             num_bytes = first.nbytes * len(images)
-            if num_bytes > budget:
-                return images
-            self._make_room(budget - num_bytes)
             rows = torch.arange(len(images)).split(evaluator.batch_images)
-            self._outputs[place] = torch.cat([self._run(model, depth, images, part, evaluator) for part in rows])
+            batches = (self._run(model, depth, images, part, evaluator) for part in rows)
+            if num_bytes <= budget.memory_bytes:
+                self._make_room(budget.memory_bytes - num_bytes)
+                self._outputs[place] = torch.cat(list(batches))
+            elif num_bytes <= budget.file_bytes:
+                whole_key, shape = f"{place}/{key.content()}", (len(images), *first.shape[1:])
+                self._mapped[place] = mapped_outputs(whole_key, key.description, shape, first.dtype, batches)
+            else:
+                return images
+        if place in self._mapped:
+            return PrefixedImages(images, self._mapped[place])
         self._outputs.move_to_end(place)
         return PrefixedImages(images, self._outputs[place])
 

@@ -24,6 +24,7 @@ from benchmark.training.trial import trial_steps
 
 ALL_OFF = {
     "prefix_cache_bytes": 0,
+    "prefix_file_bytes": 0,
     "cast_frozen_weights": False,
     "explicit_attention": False,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.standalone import run_trial
 from benchmark.training.images import _kept_images
+from benchmark.training.input.cache_folder import ROOT_VARIABLE, list_entries
 from benchmark.training.model import AdaptedClassifier, Depth, assemble
 from benchmark.training.prefix import CACHE, frozen_depth
 
+LARGE = 2**30
 TIMES = {"train_seconds", "evaluation_seconds", "wall_seconds", "train_images_per_second", "peak_memory_bytes"}
 
 
@@ -31,11 +34,10 @@ def build(method: Any) -> AdaptedClassifier:
     return assemble(resolve_trial({"backbone": "vit_nano", "dataset": "digits", "method": method}), 10)
 
 
-def run(request: dict[str, Any], budget: int) -> TrialOutcome:
+def run(request: dict[str, Any], budget: int, file_budget: int = 0) -> TrialOutcome:
     spec = resolve_trial(request)
-    return run_trial(
-        spec, plan_launch(spec.training.global_batch_images, compute=ComputeOptions(prefix_cache_bytes=budget))
-    )
+    compute = ComputeOptions(prefix_cache_bytes=budget, prefix_file_bytes=file_budget)
+    return run_trial(spec, plan_launch(spec.training.global_batch_images, compute=compute))
 
 
 def without_times(outcome: TrialOutcome) -> dict[str, Any]:
@@ -147,3 +149,36 @@ def test_outputs_used_longest_ago_go_when_the_budget_is_full(tiny_request: dict[
     )
     assert len(CACHE._outputs) == 2
     assert not kept & set(CACHE._outputs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_result_is_equal_to_the_bit_when_outputs_lie_in_a_file(
+    precision: str, tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    training = {**tiny_request["training"], "precision": precision}
+    request = {**tiny_request, "method": adapter(placement="last:1"), "training": training}
+    written, plain = run(request, 0, LARGE), run(request, 0)
+    assert without_times(written) == without_times(plain)
+    assert written.predictions == plain.predictions
+    assert {entry.kind for entry in list_entries()} == {"prefix"}
+    assert len(list_entries()) == 3, "training, validation and test images"
+
+
+def test_file_is_read_by_another_process_of_the_node(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    request = {**tiny_request, "method": "head_only"}
+    expected = run(request, 0, LARGE)
+    CACHE.clear()  # what another process would not have
+    num_computed: list[int] = []
+    really = AdaptedClassifier.prefix
+
+    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
+        num_computed.append(len(pixels))
+        return really(self, pixels, depth)
+
+    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+    assert without_times(run(request, 0, LARGE)) == without_times(expected)
+    assert num_computed == [1, 1, 1], "one image a split tells the outputs' size"

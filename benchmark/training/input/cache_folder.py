@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from benchmark.errors import MissingError, RequestError
 
 ROOT_VARIABLE = "ADAPTERTUNE_CACHE"
@@ -61,6 +63,12 @@ class HeldEntry:
 
     folder: Path
     lock: IO[str]
+
+
+class HeldMap(np.memmap[Any, np.dtype[np.uint8]]):
+    """A mapped file that keeps its cache entry in use for as long as the map lives."""
+
+    held: HeldEntry
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,14 @@ def open_entry(kind: str, key: str, description: dict[str, Any], write: Callable
             raise
     os.utime(folder / _DESCRIPTION)
     return HeldEntry(folder, lock)
+
+
+def mapped_bytes(held: HeldEntry, name: str) -> HeldMap:
+    """Return the bytes [N] of a file of an entry, mapped into memory; the entry stays in use while they are."""
+    # Copy-on-write, since torch has no read-only tensors: nothing writes, and nothing could reach the file.
+    buffer = HeldMap(held.folder / name, dtype=np.uint8, mode="c")
+    buffer.held = held
+    return buffer
 
 
 def list_entries() -> list[CachedEntry]:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmark.datasets.contract import Dataset, ImageItems, Split
 from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.spec import as_canonical_json
-from benchmark.training.input.cache_folder import HeldEntry, cap_bytes, open_entry, prune
+from benchmark.training.input.cache_folder import HeldEntry, cap_bytes, mapped_bytes, open_entry, prune
 from benchmark.training.input.stored import NUM_CHANNELS, StoredImages
 
 if TYPE_CHECKING:
@@ -170,18 +170,10 @@ def _decoded(items: ImageItems, limit: int) -> Iterator[NDArray[np.uint8]]:
 
 def _mapped(held: HeldEntry, items: ImageItems) -> StoredImages:
     sizes = np.load(held.folder / _SIZES, allow_pickle=False)
-    # Copy-on-write, since torch has no read-only tensors: nothing writes, and nothing could reach the file.
-    buffer = _HeldMap(held.folder / _PIXELS, dtype=np.uint8, mode="c")
-    buffer.held = held
+    buffer = mapped_bytes(held, _PIXELS)
     expected = int(sizes.prod(axis=1).sum()) * NUM_CHANNELS
     assert buffer.size == expected, (held.folder, buffer.size, expected)
     return StoredImages.of_one_buffer(items.identities, items.labels, sizes, buffer)
-
-
-class _HeldMap(np.memmap[Any, np.dtype[np.uint8]]):
-    """A mapped file that keeps its cache entry in use for as long as the map lives."""
-
-    held: HeldEntry
 
 
 def _logging(name: str) -> Progress:
