@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from benchmark.errors import MissingError, RequestError
+from benchmark.tracking.empty_database import copy_empty_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -194,6 +195,8 @@ def _create_database(path: Path) -> None:
         raise MissingError(f"tracking-uri: the folder {path.parent} cannot be written ({error})") from error
     with lock, store_errors(f"{_SQLITE_PREFIX}{path}"):
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists() or path.stat().st_size == 0:
+            copy_empty_database(path)
         _migrate(path)
 
 

@@ -2,8 +2,8 @@
 
 What it gives for an image never changes while images are shown without augmentation, so training and evaluation can
 start from it. It is kept for every trial that comes after: on the device or in this process's memory, else in a
-memory-mapped file of the cache folder, each up to the plan's budget of bytes. A split that fits into neither is not kept,
-and nothing else changes. The result is the same either way.
+memory-mapped file of the cache folder, each up to the plan's budget of bytes. A split that fits into neither is not
+kept, and nothing else changes. The result is the same either way.
 """
 
 from __future__ import annotations

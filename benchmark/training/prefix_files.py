@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.training.input.cache_folder import cap_bytes, mapped_bytes, open_entry, prune
+from benchmark.cache_folder import cap_bytes, mapped_bytes, open_entry, prune
 
 KIND = "prefix"
 FORMAT = 1

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark.cache_folder import ROOT_VARIABLE, list_entries
 from benchmark.launch_plan import DEFAULT_PREFIX_CACHE_BYTES, ComputeOptions, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.standalone import run_trial
 from benchmark.training.images import _kept_images
-from benchmark.training.input.cache_folder import ROOT_VARIABLE, list_entries
 from benchmark.training.model import AdaptedClassifier, Depth, assemble
 from benchmark.training.prefix import CACHE, frozen_depth
 

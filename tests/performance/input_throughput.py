@@ -30,8 +30,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmark.cache_folder import ROOT_VARIABLE
 from benchmark.training.images import Presentation, SplitImages
-from benchmark.training.input.cache_folder import ROOT_VARIABLE
 from benchmark.training.input.decoded_index import largest_shorter_side, open_stored
 
 NUM_CORES = 2

@@ -11,7 +11,7 @@ from rich.table import Table
 from tuning.cli.output import AsJson, console, print_json
 
 if TYPE_CHECKING:
-    from benchmark.training.input.cache_folder import CachedEntry
+    from benchmark.cache_folder import CachedEntry
 
 LIST_EXAMPLE = "Example: adaptertune cache list"
 PRUNE_EXAMPLE = "Example: adaptertune cache prune --max-gb 20   (everything: --max-gb 0)"
@@ -22,7 +22,7 @@ cache = typer.Typer(help="List or prune what was computed once and kept: decoded
 @cache.command("list", epilog=LIST_EXAMPLE)
 def list_cache(as_json: AsJson = False) -> int:
     """List the caches' entries, the one used longest ago first, and the size cap."""
-    from benchmark.training.input.cache_folder import cache_root, cap_bytes, list_entries
+    from benchmark.cache_folder import cache_root, cap_bytes, list_entries
 
     rows = [_row(entry) for entry in list_entries()]
     total, cap = sum(row["num_bytes"] for row in rows), cap_bytes()
@@ -44,8 +44,8 @@ def prune_cache(
     as_json: AsJson = False,
 ) -> int:
     """Remove the entries used longest ago until the rest fit, and what killed processes left; spare those in use."""
+    from benchmark.cache_folder import BYTES_PER_GB, cache_root, cap_bytes, prune
     from benchmark.errors import RequestError
-    from benchmark.training.input.cache_folder import BYTES_PER_GB, cache_root, cap_bytes, prune
 
     if max_gb is not None and not 0 <= max_gb < float("inf"):
         raise RequestError("--max-gb", max_gb, "must be a size in GB, a number from 0", "For example: 50.")

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cache_folder import cache_root
 from benchmark.datasets.storage.places import data_root
-from benchmark.training.input.cache_folder import cache_root
 from tuning.cli.output import DEFAULT_OUTPUT, AsJson, OutputDirectory, TrackingUri, console, print_json
 
 EXAMPLE = "Example: adaptertune doctor   (on a cluster's node: adaptertune doctor --address auto)"

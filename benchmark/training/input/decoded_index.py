@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.cache_folder import HeldEntry, cap_bytes, mapped_bytes, open_entry, prune
 from benchmark.datasets.contract import Dataset, ImageItems, Split
 from benchmark.datasets.reading.seal import refuse_when_sealed
 from benchmark.spec import as_canonical_json
-from benchmark.training.input.cache_folder import HeldEntry, cap_bytes, mapped_bytes, open_entry, prune
 from benchmark.training.input.stored import NUM_CHANNELS, StoredImages
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.training.input.cache_folder import open_entry
+from benchmark.cache_folder import open_entry
 from tuning.cli.app import run
 
 

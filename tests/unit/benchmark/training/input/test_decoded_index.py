@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import benchmark
+from benchmark.cache_folder import cap_bytes, list_entries, open_entry, prune
 from benchmark.datasets.contract import find_dataset
 from benchmark.errors import MissingError, RequestError
 from benchmark.training.input import decoded_index
-from benchmark.training.input.cache_folder import cap_bytes, list_entries, open_entry, prune
 from benchmark.training.input.decoded_index import PooledItems, index_key, largest_shorter_side, open_split, open_stored
 from tests.unit.benchmark.training.input.synthetic_items import SyntheticItems, smooth_image
 
