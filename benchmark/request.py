@@ -116,7 +116,15 @@ def read_trial(path: Path) -> tuple[TrialSpec, LaunchPlan]:
     Raises:
         RequestError: Anything in it is wrong.
     """
-    request = require_mapping(load_yaml(path), str(path))
+    return resolve_with_launch(require_mapping(load_yaml(path), str(path)))
+
+
+def resolve_with_launch(request: Mapping[str, Any]) -> tuple[TrialSpec, LaunchPlan]:
+    """Complete and check one trial, and say how it is spread; the argument is `resolve_trial`'s.
+
+    Raises:
+        RequestError: Anything in it is wrong.
+    """
     spec = resolve_trial(request)
     launch = validated(LaunchRequest, request.get("launch", {}), "launch")
     spread = launch.model_dump(exclude=set(ComputeOptions.model_fields))
@@ -135,7 +143,7 @@ def resolve_trial(request: Mapping[str, Any], where_method: str = "method") -> T
     """
     asked = validated(TrialRequest, request, "")
     backbone, info = resolve_backbone(asked.backbone, asked.protocol.name)
-    method, options, overrides = _resolve_method(asked.method, where_method)
+    method, options, overrides = resolve_method(asked.method, where_method)
     problems = [problem.below(where_method) for problem in method.check(options, info)]
     if problems:
         raise RequestError.of(problems)
@@ -214,7 +222,12 @@ def _resolve_dataset(request: DatasetRequest, protocol: str, seed: int) -> Datas
     )
 
 
-def _resolve_method(asked: str | Mapping[str, Any], where: str) -> tuple[Method, Any, dict[str, Any]]:
+def resolve_method(asked: str | Mapping[str, Any], where: str = "method") -> tuple[Method, Any, dict[str, Any]]:
+    """Return the method that was asked for, its checked options, and the training fields among them.
+
+    Raises:
+        RequestError: There is no such method, or an option is refused.
+    """
     values = {"name": asked} if isinstance(asked, str) else dict(asked)
     name = values.pop("name", None)
     if not isinstance(name, str):

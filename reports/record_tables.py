@@ -157,11 +157,16 @@ def unplanned_runs(study: StudyRecord) -> list[str]:
 
 def trials_csv(study: StudyRecord) -> str:
     """Return `trials.csv`: a row for every trial of the study, whatever its status."""
-    results = results_by_trial(study.trials)
-    rows = [_trial_fields(planned, results.get(planned.trial_id)) for planned in trials_in_scope(study)]
+    rows = trial_rows(study)
     columns = list(dict.fromkeys(name for row in rows for name in row)) or ["trial_id"]
     columns = [name for name in columns if name != "run_id"] + ["run_id"]
     return csv_text([columns, *([row.get(name) for name in columns] for row in rows)])
+
+
+def trial_rows(study: StudyRecord) -> list[dict[str, Raw]]:
+    """Return the fields of every trial of the study, by column."""
+    results = results_by_trial(study.trials)
+    return [_trial_fields(planned, results.get(planned.trial_id)) for planned in trials_in_scope(study)]
 
 
 def _trial_fields(planned: PlannedTrial, tracked: TrackedTrial | None) -> dict[str, Raw]:

@@ -1,10 +1,18 @@
-"""Files that are there completely or not at all."""
+"""Files that are there completely or not at all, and the folder in which results lie."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
+
+DEFAULT_OUTPUT = Path("adaptertune-output")
+OUTPUT_VARIABLE = "ADAPTERTUNE_OUTPUT"
+
+
+def output_folder(named: str | Path | None = None) -> Path:
+    """Return the folder of the results: the one named, that of the environment, or the one that is used by default."""
+    return Path(named or os.environ.get(OUTPUT_VARIABLE) or DEFAULT_OUTPUT)
 
 
 def replace_atomically(path: Path, content: bytes | None) -> None:

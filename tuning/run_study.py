@@ -16,7 +16,9 @@ from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_predictions, read_study
+from reports.analysis import CurveReader, LossReader
 from reports.build import Report, build_report
+from reports.image_tests import PredictionReader
 from tuning.budget import Budget, check_budget
 from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
@@ -49,6 +51,22 @@ class Progress(Protocol):
 
     def ended(self, trial_id: str, status: TrialStatus) -> None:
         """A trial has ended."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def planned(self, study: Study) -> None:
+        """Say nothing."""
+
+    def started(self, trial_id: str) -> None:
+        """Say nothing."""
+
+    def advanced(self, trial_id: str, record: EpochRecord) -> None:
+        """Say nothing."""
+
+    def ended(self, trial_id: str, status: TrialStatus) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +161,18 @@ def _run_or_find_settled(
 def write_report(study_name: str, settings: RunSettings) -> Report:
     """Write a study's report from tracking alone, and keep it with the study there."""
     record = read_study(settings.tracking_uri, study_name)
-    curves = functools.partial(read_curves, settings.tracking_uri)
-    losses = functools.partial(read_first_losses, settings.tracking_uri)
-    predictions = functools.partial(read_predictions, settings.tracking_uri)
+    curves, losses, predictions = report_readers(settings.tracking_uri)
     folder = settings.report_folder(study_name)
     return build_report(record, curves, folder, settings.strict, first_losses=losses, predictions=predictions)
+
+
+def report_readers(tracking_uri: str) -> tuple[CurveReader, LossReader, PredictionReader]:
+    """Return what reads epochs, first losses and test predictions of runs from a store."""
+    return (
+        functools.partial(read_curves, tracking_uri),
+        functools.partial(read_first_losses, tracking_uri),
+        functools.partial(read_predictions, tracking_uri),
+    )
 
 
 def _run_open_trials(

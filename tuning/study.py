@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -118,24 +119,34 @@ def shipped_studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
 
 
-def load_study(name_or_path: str, settings: Sequence[str] = ()) -> Study:
+def load_study(
+    name_or_path: str, settings: Sequence[str] = (), changes: Mapping[str, Any] = MappingProxyType({})
+) -> Study:
     """Read, check and expand a study; the arguments and errors are `read_study_spec`'s and `expand`'s."""
-    return expand(read_study_spec(name_or_path, settings))
+    return expand(read_study_spec(name_or_path, settings, changes))
 
 
-def read_study_spec(name_or_path: str, settings: Sequence[str] = ()) -> StudySpec:
+def study_of(values: Mapping[str, Any]) -> Study:
+    """Check and expand a study that is given as the keys of its YAML file; the errors are `load_study`'s."""
+    return expand(validated(StudySpec, require_mapping(values, "study"), ""))
+
+
+def read_study_spec(
+    name_or_path: str, settings: Sequence[str] = (), changes: Mapping[str, Any] = MappingProxyType({})
+) -> StudySpec:
     """Read a study as it is written. Whether its methods, data and weights exist, `expand` finds out.
 
     Args:
         name_or_path: A shipped study's name or a YAML file's path.
         settings: Replacements such as `training.epochs=3`; the value is YAML.
+        changes: The same as values, by path: `{"training.epochs": 3}`.
 
     Raises:
         RequestError: A key or a type is refused; all that was found is in it.
     """
     values = require_mapping(load_yaml(_study_path(name_or_path)), name_or_path)
-    for setting in settings:
-        _replace(values, setting)
+    for path, value in [*map(_path_and_value, settings), *changes.items()]:
+        _replace(values, path, value)
     return validated(StudySpec, values, "")
 
 
@@ -332,16 +343,21 @@ def _study_path(name_or_path: str) -> Path:
     return shipped[name_or_path]
 
 
-def _replace(values: dict[str, Any], setting: str) -> None:
-    """Put the value of `path.to.key=value` into nested mappings."""
+def _path_and_value(setting: str) -> tuple[str, Any]:
+    """Return the parts of `path.to.key=value`."""
     path, separator, text = setting.partition("=")
     if not separator or not path:
         raise RequestError("--set", setting, "must have the form key=value, such as training.epochs=3")
+    return path, parse_yaml(text, "--set")
+
+
+def _replace(values: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at `path.to.key` of nested mappings."""
     *parents, last = path.split(".")
     target = values
     for depth, parent in enumerate(parents):
         target = target.setdefault(parent, {})
         if not isinstance(target, dict):
             found = ".".join(parents[: depth + 1])
-            raise RequestError("--set", setting, f"{found} is not a mapping", "Give the whole value instead.")
-    target[last] = parse_yaml(text, "--set")
+            raise RequestError("--set", f"{path}={value}", f"{found} is not a mapping", "Give the whole value instead.")
+    target[last] = value

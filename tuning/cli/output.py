@@ -10,6 +10,22 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from tuning.files import DEFAULT_OUTPUT, OUTPUT_VARIABLE
+
+__all__ = [
+    "DEFAULT_OUTPUT",
+    "AsJson",
+    "OutputDirectory",
+    "Settings",
+    "StudyArgument",
+    "TrackingUri",
+    "as_percent",
+    "console",
+    "errors",
+    "print_json",
+    "tracking_uri_or_default",
+]
+
 console = Console(highlight=False)
 errors = Console(stderr=True)
 
@@ -21,15 +37,12 @@ Settings = Annotated[
 ]
 OutputDirectory = Annotated[
     Path,
-    typer.Option(
-        "--output", metavar="DIR", envvar="ADAPTERTUNE_OUTPUT", help="Where results are kept, and found again."
-    ),
+    typer.Option("--output", metavar="DIR", envvar=OUTPUT_VARIABLE, help="Where results are kept, and found again."),
 ]
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", metavar="URI", help="The MLflow store. Default: sqlite in the output folder."),
 ]
-DEFAULT_OUTPUT = Path("adaptertune-output")
 
 
 def tracking_uri_or_default(tracking_uri: str | None, output: Path) -> str:
