@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from benchmark.errors import MissingError
 
 RESULT_SCHEMA_VERSION = 1
+"""Of `TrialResult`. Fields that come later have a default, so older records are read; a field that changes its meaning
+raises the version, and a newer record is refused rather than misread."""
 
 
 class TrialStatus(StrEnum):
@@ -126,6 +130,16 @@ class TrialResult(_Record):
     class_names: list[str] = Field(default_factory=list, description="one a class, in the labels' order")
     cost: Cost | None = None
     provenance: Provenance | None = None
+
+    @field_validator("schema_version")
+    @classmethod
+    def _version_is_known(cls, version: int) -> int:
+        if version > RESULT_SCHEMA_VERSION:
+            raise MissingError(
+                f"a result was written by a newer version of the suite (record {version}, this one reads up to "
+                f"{RESULT_SCHEMA_VERSION}): install that version"
+            )
+        return version
 
 
 @dataclass(frozen=True)

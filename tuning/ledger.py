@@ -33,6 +33,10 @@ _IDS_PER_QUERY = 500
 
 LEDGER_FILE = "ledger.sqlite"
 
+LEDGER_VERSION = 1
+"""Of the tables below, kept as SQLite's `user_version`. Raised when an older suite could not read them any more;
+whoever raises it brings older tables there when the ledger is opened. 0: those of 1, from before versions were kept."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS trials (
     trial_id TEXT PRIMARY KEY, study TEXT NOT NULL, status TEXT, reason TEXT, result TEXT,
@@ -86,10 +90,13 @@ class Ledger:
     """The record of all trials of one output directory. One process writes, others may read."""
 
     def __init__(self, output_directory: Path | str) -> None:
-        """Open the ledger, or begin one.
+        """Open the ledger, or begin one; tables that an older version did not have yet are added.
 
         Args:
             output_directory: Where it lies; made when absent.
+
+        Raises:
+            MissingError: A newer version has written it.
         """
         self._directory = Path(output_directory)
         self._trials = self._directory / "trials"
@@ -101,9 +108,12 @@ class Ledger:
             isolation_level=None,
             check_same_thread=False,
         )
+        self._refuse_newer()
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.executescript(_SCHEMA)
+        if self._version() != LEDGER_VERSION:
+            self._connection.execute(f"PRAGMA user_version={LEDGER_VERSION}")
 
     @property
     def output_directory(self) -> Path:
@@ -261,6 +271,19 @@ class Ledger:
             connection.execute("DELETE FROM epochs WHERE trial_id = ? AND epoch > ?", (trial_id, last_epoch))
         self.record_running(trial_id, study)
         return point
+
+    def _version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _refuse_newer(self) -> None:
+        version = self._version()
+        if version > LEDGER_VERSION:
+            self.close()
+            raise MissingError(
+                f"{self._directory / LEDGER_FILE} was written by a newer version of the suite (ledger {version}, this "
+                f"one reads up to {LEDGER_VERSION}). Install that version, or use another --output."
+            )
 
     def _rotate_checkpoint(self, trial_id: str, checkpoint: bytes) -> None:
         last = self._trials / trial_id / LAST_CHECKPOINT

@@ -13,7 +13,7 @@ from benchmark.errors import RequestError, nearest
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.tracking import artifacts, database, schema
 from benchmark.tracking.records import PlannedTrial, StoredRun, StudyRecord, TrackedTrial
-from benchmark.tracking.runs import find_experiment, one_run_per_trial, stored_runs
+from benchmark.tracking.runs import find_experiment, one_run_per_trial, refuse_newer, stored_runs
 from benchmark.tracking.store import (
     create_store,
     is_sqlite,
@@ -45,6 +45,7 @@ def read_study(tracking_uri: str, study_name: str) -> StudyRecord:
     study_run = next((run for run in runs if run.tags.get(schema.KIND) == schema.STUDY_KIND), None)
     if experiment is None or study_run is None:
         raise _unknown_study(tracking_uri, study_name, list_studies(tracking_uri))
+    refuse_newer(study_run.tags)
     delivered = {key: run for key, run in one_run_per_trial(runs).items() if schema.DELIVERED in run.tags}
     trials = [TrackedTrial(run.run_id, _result_of(client, run)) for run in delivered.values()]
     plan = _json_artifact(client, study_run.run_id, study_run.artifact_uri, schema.PLAN_FILE)

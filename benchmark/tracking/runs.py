@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.errors import RequestError
+from benchmark.errors import MissingError, RequestError
 from benchmark.result import TrialStatus
 from benchmark.tracking import database
 from benchmark.tracking.records import StoredRun
@@ -16,8 +16,10 @@ from benchmark.tracking.schema import (
     RESULT,
     STATUS,
     STUDY_KIND,
+    TRACKING_VERSION,
     TRIAL_ID,
     TRIAL_KIND,
+    VERSION,
     WALL_SECONDS,
     experiment_name,
 )
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 RUNS_PER_PAGE = 1000
 
-READ_TAGS = (KIND, TRIAL_ID, STATUS, DELIVERED, RESULT, WALL_SECONDS)
+READ_TAGS = (KIND, TRIAL_ID, STATUS, DELIVERED, RESULT, WALL_SECONDS, VERSION)
 """The tags that are read back; the others are for people."""
 
 
@@ -92,6 +94,23 @@ def all_runs(client: MlflowClient, experiment_id: str, filter_string: str = "") 
 def find_study_run(client: MlflowClient, experiment_id: str) -> Run | None:
     """Return a study's parent run, the oldest should there be several."""
     return next(all_runs(client, experiment_id, f"tags.`{KIND}` = '{STUDY_KIND}'"), None)
+
+
+def refuse_newer(tags: Mapping[str, str]) -> None:
+    """Refuse a study that a newer version of the suite has written: it may mean other things by the same names.
+
+    Args:
+        tags: Of the study's run; one without a version is from before there were versions.
+
+    Raises:
+        MissingError: It is newer.
+    """
+    version = int(tags.get(VERSION, 1))
+    if version > TRACKING_VERSION:
+        raise MissingError(
+            f"this study was stored by a newer version of the suite (schema {version}, this one knows up to "
+            f"{TRACKING_VERSION}). Install that version, or name another --tracking-uri."
+        )
 
 
 def stored_runs(client: MlflowClient, experiment_id: str) -> list[StoredRun]:

@@ -17,6 +17,9 @@ from benchmark.tracking.records import PlannedTrial
 EXPERIMENT_PREFIX = "adaptertune/"
 
 KIND, STUDY_KIND, TRIAL_KIND = "adaptertune.kind", "study", "trial"
+VERSION, TRACKING_VERSION = "adaptertune.schema", 1
+"""On a study's run: the version of the names below by which it was written; none is 1. Raised when an older suite would
+misread what a newer one writes; what is older stays readable."""
 DELIVERED = "adaptertune.delivered"
 """On a run whose result is stored whole: the digest of that result. Written last."""
 RESULT = "adaptertune.result"

@@ -19,6 +19,7 @@ from benchmark.tracking.runs import (
     find_experiment,
     find_study_run,
     one_run_per_trial,
+    refuse_newer,
     remembered,
     stored_runs,
 )
@@ -175,10 +176,12 @@ class StudyTracker:
     def _find_or_create_study_run(self, note: str) -> Run:
         run = find_study_run(self._client, self.experiment_id)
         if run is None:
-            tags = {schema.KIND: schema.STUDY_KIND, **_SOURCE_TAGS, **_user_tag()}
+            version = {schema.VERSION: str(schema.TRACKING_VERSION)}
+            tags = {schema.KIND: schema.STUDY_KIND, **version, **_SOURCE_TAGS, **_user_tag()}
             run = self._client.create_run(
                 self.experiment_id, tags=tags, run_name=f"Study: {self._study_name}"[: schema.MAX_RUN_NAME_CHARACTERS]
             )
+        refuse_newer(run.data.tags)
         self._client.set_tag(run.info.run_id, schema.NOTE, note)
         self._client.update_run(run.info.run_id, status="RUNNING")
         return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
@@ -36,12 +36,30 @@ _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="adaptertune",
-    help="Benchmark the adaptation of frozen Vision Transformers: studies of many seeds on Ray, DeepSpeed and MLflow.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"adaptertune-bench {version('adaptertune-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is, and leave."),
+    ] = False,
+) -> None:
+    """Benchmark the adaptation of frozen Vision Transformers: studies of many seeds on Ray, DeepSpeed and MLflow."""
+
 
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("run", epilog=running.EXAMPLE)(running.run)
