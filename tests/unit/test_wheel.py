@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-BUILT_FROM = ["pyproject.toml", "README.md", "LICENSE", "NOTICE", "benchmark", "launch", "reports", "tuning", "tests"]
-BUILD = "from setuptools.build_meta import build_wheel; import sys; build_wheel(sys.argv[1])"
+from tests.wheel import REPOSITORY, build_wheel
 
 DATA = [
     "benchmark/datasets/data/digits.npz",
@@ -27,15 +21,8 @@ DATA = [
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the files of a wheel built from a copy, so that nothing is left in the repository."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in BUILT_FROM:
-        source = REPOSITORY / name
-        copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        copy(source, folder / name)
-    subprocess.run([sys.executable, "-c", BUILD, str(folder)], cwd=folder, capture_output=True, check=True)
-    (wheel,) = folder.glob("adaptertune_bench-*.whl")
-    return zipfile.ZipFile(wheel).namelist()
+    """Return the files of the wheel."""
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel"))).namelist()
 
 
 def test_wheel_holds_exactly_the_four_packages(names: list[str]) -> None:
