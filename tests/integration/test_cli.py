@@ -230,3 +230,25 @@ def test_non_commercial_terms_show_when_listed(kind: str, name: str, capsys: pyt
     _, text, _ = answer(capsys, "list", kind)
     (row,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
     assert row.split()[-1] == "NC"
+
+
+def test_version_is_told_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert answer(capsys, "--version")[:2] == (0, f"adaptertune-bench {version('adaptertune-bench')}\n")
+
+
+def test_shell_completes_commands_and_options_when_the_script_asks(tmp_path: Path) -> None:
+    program = tmp_path / "adaptertune"
+    program.write_text(f"#!{sys.executable}\nfrom tuning.cli import main\n\nmain()\n")
+    program.chmod(0o755)
+
+    def completed(words: str) -> list[str]:
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        settings = {"_ADAPTERTUNE_COMPLETE": "complete_bash", "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {**os.environ, **asked, **settings}
+        done = subprocess.run([str(program)], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout.split()
+
+    assert completed("adaptertune sta") == ["status"]
+    assert completed("adaptertune run --max") == ["--max-hours", "--max-gpu-hours"]
