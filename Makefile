@@ -8,7 +8,7 @@ FLOORS := .venv-floors
 # Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
 IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs test-real bench bench-input bench-prefix bench-packs bench-scale check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-real bench bench-input bench-prefix bench-packs bench-scale check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -41,8 +41,19 @@ test-faults: install  ## the tests that kill processes and nodes
 test-tex: install  ## the tests that compile LaTeX
 	$(BIN)/python -m pytest -m tex
 
-test-docs: install  ## run the documentation's commands
-	$(BIN)/python -m pytest -m docs
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,cluster]'
+	@touch $@
+
+test-docs: $(VENV)/.docs  ## run the documentation's commands, programs and notebook, and build its site
+	$(BIN)/python -m pytest -m docs --durations 0 --durations-min 10
+
+docs: $(VENV)/.docs  ## build the documentation's site in build/docs; a broken link fails
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo build/docs/index.html
+
+wheel: $(VENV)/.docs  ## build the wheel and the source archive in dist/
+	$(BIN)/python -m build
 
 test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DATA)
 	$(BIN)/python -m pytest -m real

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,28 @@ def test_hooks_run_what_make_check_runs() -> None:
     programs = {Path(hook["entry"].split()[0]).name for hook in local["hooks"]}
     assert local["repo"] == "local"
     assert programs == {line.split()[0].removeprefix("$(BIN)/") for line in check.splitlines()[1:]}
+
+
+def test_workflow_runs_targets_that_the_makefile_has() -> None:
+    workflow: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())
+    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    targets = {word for run in runs if run.startswith("make ") for word in run.split()[1:]}
+    makefile = (ROOT / "Makefile").read_text()
+    assert ".ci/run" in runs and targets
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
+
+
+def test_versions_agree_when_a_file_names_one() -> None:
+    import tomllib
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    assert f"## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert citation["cff-version"] and citation["authors"] and citation["title"]
+
+
+def test_help_lists_every_target_when_asked() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (phony,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
+    assert {line.split()[0] for line in done.stdout.splitlines()} == set(phony.split()[1:])
