@@ -23,7 +23,6 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "images/README.md"]
 html_theme = "furo"
 html_title = project
 html_copy_source = False
@@ -34,6 +33,10 @@ myst_enable_extensions = ["fieldlist"]
 # A notebook's outputs are those that it was stored with; tests/docs/test_notebook.py executes it and compares.
 nb_execution_mode = "off"
 
+# Docstrings write code between single backticks.
+default_role = "code"
+python_maximum_signature_line_length = 80
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_use_ivar = True
