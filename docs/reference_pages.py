@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -31,8 +31,14 @@ UNITS = {
     "_images": "images",
     "_pixels": "pixels",
     "image_size": "pixels",
-    "_fraction": "fraction of 1",
+    "fraction": "fraction of 1",
     "label_smoothing": "fraction of 1",
+    "dropout": "fraction of 1",
+    "drop_path": "fraction of 1",
+    "margin": "fraction of 1",
+    "parameter_share_below": "fraction of 1",
+    "published": "fraction of 1",
+    "num_prompts": "tokens",
     "epochs": "epochs",
     "_steps": "steps",
     "flops": "operations",
@@ -201,6 +207,8 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return " ".join([_type(arguments[0]), *(f"{symbol} {value}" for symbol, value in _bounds(arguments[1]))])
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
