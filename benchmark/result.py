@@ -5,6 +5,7 @@ The per-image predictions and the adapter's weights travel beside it as bytes (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -124,6 +125,7 @@ class TrialResult(_Record):
     first_step_losses: list[float] = Field(default_factory=list, description="of the first 100 optimiser steps")
     selected_epoch: int | None = Field(default=None, description="whose weights were tested")
     validation: Scores | None = Field(default=None, description="at the selected epoch")
+    soup_members: list[str] = Field(default_factory=list, description="trials whose tensors a soup really averages")
     test: Scores | None = Field(default=None, description="read once, at the end")
     test_read_at: str | None = Field(default=None, description="ISO 8601, UTC: when the test split was opened")
     confusion: list[list[int]] | None = Field(default=None, description="test images, row: label, column: prediction")
@@ -156,3 +158,19 @@ class TrialOutcome:
     result: TrialResult
     predictions: bytes | None = None
     checkpoint: bytes | None = None
+
+
+def why_not_averaged(results: Sequence[TrialResult]) -> str | None:
+    """Return why a mean of completed trials' tensors would be no model of their condition; none where it is one.
+
+    Args:
+        results: Of trials that differ in their seed alone.
+    """
+    origins = [result.provenance for result in results if result.provenance is not None]
+    if len(origins) < 2:
+        return "fewer than two seeds have completed"
+    if len({origin.split_sha256 for origin in origins}) > 1:
+        return "the seeds have different splits: what one was trained on, another would be chosen on"
+    if len({origin.frozen_sha256_before for origin in origins}) > 1:
+        return "the seeds have different frozen tensors, which the trained ones belong to"
+    return None

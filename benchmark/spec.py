@@ -36,6 +36,10 @@ HeadInit = Literal["uniform", "trunc_normal", "zero", "lda"]
 closed-form head of the method `lda_head` on the frozen features of the training images."""
 
 
+SoupRecipe = Literal["uniform", "greedy"]
+"""How a weight soup is mixed (Wortsman et al., arXiv 2203.05482)."""
+
+
 class Frozen(BaseModel):
     """A spec part: immutable, unknown keys refused, types not converted."""
 
@@ -153,6 +157,15 @@ class TrainingSpec(Frozen):
         return self
 
 
+class SoupSpec(Frozen):
+    """A trial that trains nothing: its trained tensors are the mean of other trials'."""
+
+    recipe: SoupRecipe = Field(
+        description="uniform: the mean of all members; greedy: of those that do not lower validation top-1"
+    )
+    members: list[str] = Field(min_length=2, description="ids of the trials, one a seed of this trial's condition")
+
+
 class TrialSpec(Frozen):
     """One trial: one backbone, one data set, one method, one seed."""
 
@@ -165,6 +178,11 @@ class TrialSpec(Frozen):
     reads_test: bool = Field(
         default=True,
         description="whether the test split is read at the end; a search's trials never open it",
+        json_schema_extra=dict(ADDED_LATER),
+    )
+    soup: SoupSpec | None = Field(
+        default=None,
+        description="for a weight soup: which trials' tensors it averages; its seed is then its first member's",
         json_schema_extra=dict(ADDED_LATER),
     )
 

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from benchmark.errors import Problem, RequestError
 from benchmark.result import EpochRecord
 from reports.claims import ClaimSpec, check_claims, matched_pairs
+from reports.combinations import Combination, combine
 from reports.comparisons import Comparison, compare_all
-from reports.conditions import Condition, MissingSeed, find_missing, group_conditions, is_search, trials_in_scope
+from reports.conditions import Condition, MissingSeed, find_missing, group_conditions, is_search, seeds_in_scope
 from reports.image_tests import ImageComparison, PredictionReader, compare_images
 from reports.rank import RankCurve, families, rank_curves
 from reports.standings import Group, standings_of
@@ -42,6 +43,7 @@ class Analysis:
         standings: Methods over several data sets; none where there is one.
         verdicts: One a claim.
         image_comparisons: The claims' pairs over the test images; empty where no predictions were read.
+        combinations: What the seeds of a condition give together; none for a search.
         rank_curves: Conditions that differ in rank alone.
         placements: Conditions that differ in placement alone.
         initialisations: Conditions that differ in initialisation alone.
@@ -57,6 +59,7 @@ class Analysis:
     standings: list[Group]
     verdicts: list[Verdict]
     image_comparisons: list[ImageComparison]
+    combinations: list[Combination]
     rank_curves: list[RankCurve]
     placements: list[tuple[Condition, ...]]
     initialisations: list[tuple[Condition, ...]]
@@ -86,6 +89,7 @@ def analyse(
         standings=[] if is_search(study) else standings_of(conditions),
         verdicts=verdicts,
         image_comparisons=compare_images(verdicts, predictions),
+        combinations=[] if is_search(study) else combine(study, conditions, predictions),
         rank_curves=rank_curves(conditions),
         placements=families(conditions, "placement"),
         initialisations=initialisations,
@@ -118,7 +122,7 @@ def _claimed_pairs(
     study: StudyRecord, conditions: Sequence[Condition]
 ) -> list[tuple[ClaimSpec, list[tuple[Condition, Condition]]]]:
     """Return every claim with its conditions; a claim that does not fit the plan has none, and stays undecided."""
-    planned = trials_in_scope(study)
+    planned = seeds_in_scope(study)
     by_id = {condition.condition_id: condition for condition in conditions}
     pairs = []
     for claim in claims_of(study):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from reports.analysis import Analysis, CurveReader, LossReader, analyse, refuse_when_incomplete
 from reports.figures.drawing import Drawing
 from reports.image_tests import PredictionReader
-from reports.page import html_page, markdown_page, report_tables
+from reports.markdown import markdown_page
+from reports.page import html_page, report_tables
 from reports.record_tables import trials_csv
 from reports.summary import summarise, summary_of
 from reports.tables import to_csv, to_latex, to_markdown
@@ -45,10 +46,12 @@ class Report:
     Attributes:
         summary: The content of `summary.json`.
         index: The page.
+        files: All of its files, below the page's folder; empty for a report that an earlier run wrote.
     """
 
     summary: dict[str, Any]
     index: Path
+    files: tuple[Path, ...] = ()
 
 
 def build_report(
@@ -80,10 +83,10 @@ def build_report(
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=directory))
     try:
         _write(draft, analysis, draw_all(analysis), summary)
-        _publish(draft, directory)
+        files = _publish(draft, directory)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Report(summary, directory / "index.html")
+    return Report(summary, directory / "index.html", files)
 
 
 def draw_all(analysis: Analysis) -> list[Drawing]:
@@ -117,8 +120,8 @@ def _write(draft: Path, analysis: Analysis, drawings: Sequence[Drawing], summary
     (draft / "index.html").write_text(html_page(analysis, drawings), encoding="utf-8")
 
 
-def _publish(draft: Path, directory: Path) -> None:
-    """Move the files into place, the page last, and remove what an earlier report had and this one leaves out."""
+def _publish(draft: Path, directory: Path) -> tuple[Path, ...]:
+    """Move the files into place, the page last, remove what an earlier report had and this one leaves out, name all."""
     files = sorted(path.relative_to(draft) for path in draft.rglob("*") if path.is_file())
     for file in sorted(files, key=lambda path: path.name == "index.html"):
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
@@ -127,3 +130,4 @@ def _publish(draft: Path, directory: Path) -> None:
     possible += [Path("tables", f"{name}.{suffix}") for name in POINT_TABLES for suffix in TABLE_SUFFIXES]
     for file in set(possible) - set(files):
         (directory / file).unlink(missing_ok=True)
+    return tuple(files)

@@ -17,8 +17,9 @@ from reports.fields import (
     options_of,
     selectable_fields,
     setting_of,
+    soup_of,
 )
-from reports.naming import ASSUMED_OPTIONS, label_of
+from reports.naming import ASSUMED_OPTIONS, LABEL_SEPARATOR, label_of
 
 if TYPE_CHECKING:
     from benchmark.tracking import PlannedTrial, StudyRecord, TrackedTrial
@@ -118,6 +119,27 @@ def trials_in_scope(study: StudyRecord) -> list[PlannedTrial]:
     return [PlannedTrial(result.trial_id, result.condition_id, result.spec) for result in results]
 
 
+def seeds_in_scope(study: StudyRecord) -> list[PlannedTrial]:
+    """Return what the study asks to be trained: its trials without the soups, which belong to no seed."""
+    return [trial for trial in trials_in_scope(study) if soup_of(trial.spec) is None]
+
+
+def soups_in_scope(study: StudyRecord) -> list[PlannedTrial]:
+    """Return the weight soups of the study, as far as they are known."""
+    return [trial for trial in trials_in_scope(study) if soup_of(trial.spec) is not None]
+
+
+def trained_condition(soup: PlannedTrial, condition_of: Mapping[str, str]) -> str | None:
+    """Return the condition whose seeds a soup averages; none where the study does not have them.
+
+    Args:
+        soup: The soup.
+        condition_of: Condition id by trial id.
+    """
+    members = (soup_of(soup.spec) or {}).get("members") or []
+    return next((condition_of[member] for member in members if member in condition_of), None)
+
+
 def results_by_trial(trials: Sequence[TrackedTrial]) -> dict[str, TrackedTrial]:
     """Return the trial that counts for each identity: a completed one before any other, else the last."""
     chosen: dict[str, TrackedTrial] = {}
@@ -132,7 +154,7 @@ def group_conditions(study: StudyRecord) -> list[Condition]:
     """Return the study's conditions in the order in which its plan names them."""
     results = results_by_trial(study.trials)
     groups: dict[str, list[PlannedTrial]] = {}
-    for planned in trials_in_scope(study):
+    for planned in seeds_in_scope(study):
         groups.setdefault(planned.condition_id, []).append(planned)
     labels = condition_labels({key: members[0].spec for key, members in groups.items()})
     return [_condition(key, members, results, labels[key]) for key, members in groups.items()]
@@ -186,6 +208,8 @@ def _label(spec: Mapping[str, Any], varying: set[str]) -> str:
     fields = selectable_fields(spec)
     others = {name: fields[name] for name in sorted(varying - ASSUMED_OPTIONS.keys()) if name in fields}
     label = label_of(method_of(spec), options_of(spec), varying, others)
+    soup = soup_of(spec)
+    label = f"{label}{LABEL_SEPARATOR}{soup['recipe']} soup" if soup else label
     return f"{label} · {RANDOM_WEIGHTS}" if has_random_weights(spec) else label
 
 
@@ -210,15 +234,18 @@ def find_missing(study: StudyRecord, conditions: Sequence[Condition]) -> list[Mi
     """Return every planned seed that gives the statistics no score, with its status and reason."""
     results = results_by_trial(study.trials)
     by_id = {condition.condition_id: condition for condition in conditions}
+    condition_of = {trial.trial_id: trial.condition_id for trial in seeds_in_scope(study)}
     missing = []
     for planned in trials_in_scope(study):
         why = _why_missing(results.get(planned.trial_id), is_search(study))
-        if why is not None:
-            tracked = results.get(planned.trial_id)
-            condition = by_id[planned.condition_id]
+        key = trained_condition(planned, condition_of) if soup_of(planned.spec) else planned.condition_id
+        if why is not None and key is not None:
+            tracked, condition = results.get(planned.trial_id), by_id[key]
+            soup = soup_of(planned.spec)
+            label = f"{condition.label}{LABEL_SEPARATOR}{soup['recipe']} soup" if soup else condition.label
             run_id = tracked.run_id if tracked else None
             seed = int(planned.spec["seed"])
-            missing.append(MissingSeed(condition.id, condition.label, seed, planned.trial_id, *why, run_id))
+            missing.append(MissingSeed(condition.id, label, seed, planned.trial_id, *why, run_id))
     return missing
 
 

@@ -56,6 +56,12 @@ def setting_of(spec: SpecJson) -> Setting:
     return Setting(*names, as_canonical_json(shared), has_random_weights(spec))
 
 
+def soup_of(spec: SpecJson) -> SpecJson | None:
+    """Return which trials a weight soup averages, and how; none for a trial that trains."""
+    soup: SpecJson | None = spec.get("soup")
+    return soup
+
+
 def has_random_weights(spec: SpecJson) -> bool:
     """Return whether a trial's backbone was not pretrained."""
     return spec.get("backbone", {}).get("weights") == "random"

@@ -48,6 +48,9 @@ DATASET_TITLES = {
     "imagenet_r": "ImageNet-R",
 }
 
+LABEL_SEPARATOR = " · "
+"""Between the parts of a condition's label."""
+
 _DEPTHS = {"nano": 6, "tiny": 12, "small": 12, "base": 12, "large": 24, "huge": 32}
 
 ASSUMED_OPTIONS: dict[str, Scalar] = {"placement": "all", "init": "zero"}
@@ -109,7 +112,9 @@ def label_of(method: str, options: Mapping[str, Scalar], told: Collection[str], 
         parts.append(placement_title(str(placement)))
     if _is_said("init", init, told):
         parts.append(f"{init} init")
-    return " · ".join([*parts, *(f"{name.replace('_', ' ')} {_written(value)}" for name, value in others.items())])
+    return LABEL_SEPARATOR.join(
+        [*parts, *(f"{name.replace('_', ' ')} {_written(value)}" for name, value in others.items())]
+    )
 
 
 def _is_said(name: str, value: Scalar, told: Collection[str]) -> bool:

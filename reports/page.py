@@ -6,22 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.result import TrialStatus
 from reports.analysis import Analysis
+from reports.combinations_table import combinations_table
 from reports.conditions import count_statuses, is_search, trials_in_scope
 from reports.figures.drawing import Drawing
 from reports.findings import findings
-from reports.formatting import ABSENT, duration, p_value, plural, points, points_interval
+from reports.formatting import duration, p_value, plural, points, points_interval
 from reports.images_table import images_table
+from reports.naming import LABEL_SEPARATOR
 from reports.paper_figures import paper_figures_table
 from reports.paper_table import paper_table
 from reports.provenance import cautions, disagreements, package_versions, provenance_facts
 from reports.rank_tables import elbows_table
 from reports.record_tables import costs_table, missing_table, test_reads_table, unplanned_runs
 from reports.result_tables import claims_table, comparisons_table, results_table, shown
-from reports.runs import RunLinks
+from reports.runs import RunLinks, RunNumbers
 from reports.standings_table import standings_table
 from reports.summary import SCOPE
-from reports.tables import Cell, Table, caption_of, escape_markdown, to_csv, to_latex, to_markdown
+from reports.tables import Cell, Table, caption_of, to_csv, to_latex
 from reports.verdicts import RULE, Verdict
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_COPIED_ROWS = 500
 """A longer table has no copy buttons: the page would carry it three times. Its files lie in `tables/`."""
+
+MOST_SHOWN_ROWS = 1000
+"""A longer table is cut on the page, where no browser likes to lay it out; its file holds all of it."""
 
 MAX_RUNS_SHOWN = 50
 """How many runs stand behind one number; hundreds behind each would make a page that no browser likes to open."""
@@ -44,6 +50,7 @@ def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, 
         comparisons_table(analysis),
         claims_table(analysis),
         images_table(analysis.image_comparisons),
+        combinations_table(analysis.combinations),
         elbows_table(analysis),
         *(table for table in (paper_table(analysis), paper_figures_table(analysis)) if table.rows),
         missing_table(analysis),
@@ -63,6 +70,7 @@ def html_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["sort_value"] = sort_value
+    environment.filters["in_parts"] = in_parts
     environment.globals["caption_of"] = caption_of
     return environment.get_template("index.html.j2").render(page_context(analysis, drawings))
 
@@ -101,7 +109,9 @@ def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, A
         "disagreements": disagreements(analysis.conditions),
         "unplanned": unplanned_runs(study),
         "links": links,
+        "numbers": RunNumbers(),
         "max_runs": MAX_RUNS_SHOWN,
+        "max_rows": MOST_SHOWN_ROWS,
     }
 
 
@@ -113,7 +123,7 @@ def _forms(table: Table) -> dict[str, str]:
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
     """Return the short facts of the first screen."""
     study, total = analysis.study, len(trials_in_scope(analysis.study))
-    completed = sum(len(condition.completed) for condition in analysis.conditions)
+    completed = count_statuses(study)[TrialStatus.COMPLETED.value]
     seeds = sorted({seed for condition in analysis.conditions for seed in condition.planned_seeds})
     return [
         ("Trials completed", f"{completed} of {total}"),
@@ -203,62 +213,12 @@ def sort_value(cell: Cell) -> str:
     return str(cell.value) if isinstance(cell.value, (int, float)) else cell.text
 
 
-def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
-    """Return the report as Markdown, with its figures beside it."""
-    study, links = analysis.study, RunLinks.of(analysis.study)
-    tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
-    parts = [f"# {escape_markdown(study.name)}", escape_markdown(str(study.spec.get("question") or ""))]
-    parts += [escape_markdown(" ".join(findings(analysis)))]
-    parts += ["\n".join(f"- {name}: {value}" for name, value in facts(analysis)), SCOPE]
-    parts += ["## Claims", *(_claim_markdown(verdict) for verdict in analysis.verdicts)]
-    parts += [] if analysis.verdicts else [without_claims(study)]
-    for name in ("paper", "paper_figures"):
-        parts += [f"## {tables[name].title}", to_markdown(tables[name])] if name in tables else []
-    optional = [name for name in ("standings", "images") if tables[name].rows]
-    for name in ("results", *optional, "comparisons", "elbows"):
-        parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
-    parts += ["## Figures", *(_figure_markdown(drawing) for drawing in drawings)]
-    for name in ("missing", "costs", "test_reads"):
-        parts += [f"## {tables[name].title}", to_markdown(tables[name]) if tables[name].rows else "None."]
-    parts += ["## Runs", _opening(links), _runs_markdown(analysis, links)]
-    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+def in_parts(text: str) -> str:
+    """Return a label as HTML that breaks between its parts ("AdapterTune r8 ·", "all blocks") and not inside them."""
+    from markupsafe import Markup, escape
 
-
-def _claim_markdown(verdict: Verdict) -> str:
-    lines = [f"- **{verdict.name}** · {escape_markdown(verdict.claim.text)} (`{verdict.claim.id.replace('`', '')}`)"]
-    for pair, alone, holm in zip(verdict.pairs, verdict.p_values, verdict.p_values_holm, strict=True):
-        numbers = f"{points(pair.difference.mean)} points, 95 % interval {points_interval(pair.difference.interval)}"
-        numbers += (
-            f", n = {pair.difference.num_pairs}, p = {p_value(alone)}, after Holm over the claims {p_value(holm)}"
-        )
-        lines.append(f"  - {escape_markdown(f'{pair.a.setting.name}: {numbers}')}")
-    notes = [note for note in (verdict.summary, verdict.reason, verdict.caution) if note]
-    return "\n".join([*lines, *(f"  - {escape_markdown(note)}" for note in notes)])
-
-
-def _figure_markdown(drawing: Drawing) -> str:
-    if drawing.left_out:
-        return f"### {drawing.title}\n\nLeft out: {escape_markdown(drawing.left_out)}."
-    alternative = escape_markdown(drawing.alternative)
-    return f"### {drawing.title}\n\n![{alternative}](figures/{drawing.name}.png)\n\n{escape_markdown(drawing.caption)}"
-
-
-def _opening(links: RunLinks) -> str:
-    if links.is_web:
-        return f"Tracking: {escape_markdown(links.tracking_uri)}"
-    where = f"In the folder of the store, `{links.store_file.replace('`', '')}`, this command opens it:"
-    return f"{where}\n\n```\n{links.command}\n```\n\nA run is then at `{links.path('RUN')}` below the printed address."
-
-
-def _runs_markdown(analysis: Analysis, links: RunLinks) -> str:
-    """Return every condition's runs by seed."""
-    lines = []
-    for condition in analysis.conditions:
-        runs = [f"seed {seed.seed} {_run_markdown(seed.run_id, links)}" for seed in condition.completed]
-        lines.append(f"- {escape_markdown(condition.id)}: {', '.join(runs) or ABSENT}")
-    return "\n".join(lines)
-
-
-def _run_markdown(run_id: str, links: RunLinks) -> str:
-    href = links.href(run_id)
-    return f"[`{run_id}`]({href})" if href else f"`{run_id}`"
+    parts = text.split(LABEL_SEPARATOR)
+    if len(parts) == 1:
+        return escape(text)
+    told = [*(f"{part}{LABEL_SEPARATOR.rstrip()}" for part in parts[:-1]), parts[-1]]
+    return Markup(" ").join(Markup('<span class="part">{}</span>').format(part) for part in told)

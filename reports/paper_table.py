@@ -13,7 +13,7 @@ from reports.analysis import Analysis
 from reports.conditions import Condition, is_search, short_options
 from reports.fields import without_files
 from reports.formatting import ABSENT, listed, mean_and_std, percent, plural
-from reports.naming import dataset_title, method_title
+from reports.naming import LABEL_SEPARATOR, dataset_title, method_title
 from reports.published import Published, published
 from reports.statistics import estimate, holm, paired_difference
 from reports.tables import Cell, Column, Table
@@ -113,11 +113,11 @@ def _coarse_key(condition: Condition) -> tuple[str, ...]:
 
 def _short_label(condition: Condition) -> str:
     """Return the label without what only tells data sets' settings apart, such as a learning rate tuned on each."""
-    rank, parts = condition.option("rank"), condition.label.split(" · ")
+    rank, parts = condition.option("rank"), condition.label.split(LABEL_SEPARATOR)
     head = method_title(condition.method) if rank is None else f"{method_title(condition.method)} r{rank}"
     tuned = set(condition.spec.get("training", {}))
     kept = [part for part in parts[1:] if part.rpartition(" ")[0].replace(" ", "_") not in tuned]
-    return " · ".join([head, *kept])
+    return LABEL_SEPARATOR.join([head, *kept])
 
 
 def _run_row(row: PaperRow, datasets: Sequence[str], best: Mapping[str, str]) -> tuple[Cell, ...]:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.result import Cost
 from reports.analysis import Analysis
-from reports.conditions import NOT_RUN, Condition, results_by_trial, trials_in_scope
-from reports.fields import method_of, options_of
+from reports.conditions import (
+    NOT_RUN,
+    Condition,
+    results_by_trial,
+    seeds_in_scope,
+    soups_in_scope,
+    trials_in_scope,
+)
+from reports.fields import method_of, options_of, soup_of
 from reports.formatting import ABSENT, count, duration, energy, flops, memory
+from reports.naming import LABEL_SEPARATOR
 from reports.result_tables import PLACE, place_cells
 from reports.tables import Cell, Column, Raw, Table, csv_text
 
@@ -146,7 +154,12 @@ def _read_row(
 
 def _label_by_trial(analysis: Analysis) -> dict[str, str]:
     labels = {condition.condition_id: condition.label for condition in analysis.conditions}
-    return {trial.trial_id: labels[trial.condition_id] for trial in trials_in_scope(analysis.study)}
+    told = {trial.trial_id: labels[trial.condition_id] for trial in seeds_in_scope(analysis.study)}
+    for soup in soups_in_scope(analysis.study):
+        recipe, members = (soup_of(soup.spec) or {}).get("recipe"), (soup_of(soup.spec) or {}).get("members") or []
+        trained = next((told[member] for member in members if member in told), "a condition not in the plan")
+        told[soup.trial_id] = f"{trained}{LABEL_SEPARATOR}{recipe} soup"
+    return told
 
 
 def unplanned_runs(study: StudyRecord) -> list[str]:
@@ -181,6 +194,7 @@ def _trial_fields(planned: PlannedTrial, tracked: TrackedTrial | None) -> dict[s
         "method": method_of(spec),
         **{name: options.get(name) for name in NAMED_OPTIONS},
         **others,
+        **({"soup": (soup_of(spec) or {})["recipe"]} if soup_of(spec) else {}),
         "seed": spec.get("seed"),
         "protocol": spec.get("protocol", {}).get("name"),
         **spec.get("training", {}),

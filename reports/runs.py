@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -12,6 +13,27 @@ from benchmark.tracking import study_page, without_password
 
 if TYPE_CHECKING:
     from benchmark.tracking import StudyRecord
+
+
+class RunNumbers:
+    """Numbers the runs that a page names, so that an id stands in it once and not behind each number again.
+
+    Attributes:
+        run_ids: The runs by their number.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.run_ids: list[str] = []
+        self._known: dict[str, int] = {}
+
+    def of(self, run_ids: Sequence[str]) -> str:
+        """Return the runs' numbers, with spaces between them; new ones are added."""
+        for run_id in run_ids:
+            if run_id not in self._known:
+                self._known[run_id] = len(self.run_ids)
+                self.run_ids.append(run_id)
+        return " ".join(str(self._known[run_id]) for run_id in run_ids)
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,11 @@ class RunLinks:
     def href(self, run_id: str) -> str | None:
         """Return the link to a run; none where tracking is not a web server."""
         return f"{self.tracking_uri.rstrip('/')}/{self.path(run_id)}" if self.is_web else None
+
+    @property
+    def runs_address(self) -> str | None:
+        """The address to which a run's id is appended; none where tracking is not a web server."""
+        return self.href("")
 
     @property
     def study_href(self) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reports.analysis import Analysis, CurveReader, analyse
+from reports.combinations_table import combination_json
 from reports.comparisons import Comparison
 from reports.conditions import Condition, MissingSeed, count_statuses, is_search, trials_in_scope
 from reports.evidence import evidence
@@ -51,6 +52,7 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
         "standings": standings_json(analysis.standings),
         "claims": [_claim(verdict) for verdict in analysis.verdicts],
         "images": [images_json(comparison) for comparison in analysis.image_comparisons],
+        "combinations": [combination_json(one) for one in analysis.combinations],
         "elbow": [_elbow(curve) for curve in analysis.rank_curves],
         "missing": [_missing(seed) for seed in analysis.missing],
         "test_reads": [dict(read) for read in study.test_reads],

@@ -1,4 +1,4 @@
-"""A study whose trials become known while it runs: a sequential search, by what the ledger holds."""
+"""A study whose trials become known while it runs, by what the ledger holds: a sequential search, and weight soups."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.search_settings import ended_as
+from tuning.soups import with_soups
 from tuning.study import Study, expand
 
 
 def as_far_as_known(study: Study, ledger: Ledger) -> Study:
     """Return a study with the trials that are known from how others have ended; most are known from the beginning."""
+    if study.spec.soups:
+        return with_soups(study, ledger)
     if not study.num_trials_to_come:
         return study
     return expand(study.spec, lambda trial_id: ended_as(ledger.result(trial_id)))

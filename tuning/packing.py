@@ -48,7 +48,7 @@ def _evenly(indices: Sequence[int], most: int) -> list[list[int]]:
 def _key(trial: ScheduledTrial) -> str | None:
     """Return what the trials of a pack have in common; none for a trial that trains alone."""
     spec = trial.spec
-    if not _packs(spec):
+    if spec.soup is not None or not _packs(spec):
         return None
     dataset = {name: value for name, value in hashed_fields(spec.dataset).items() if name != SPLIT}
     alike = [hashed_fields(spec.backbone), dataset, spec.training.precision, spec.reads_test, trial.plan.model_dump()]

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
 from tuning.ledger import Ledger
+from tuning.soups import ingredients
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class Recorder:
         return [trial_id for trial_id in trial_ids if trial_id not in ended]
 
     def begin(self, trial_id: str) -> tuple[Assignment, bytes | None]:
-        """Record a trial as running, and return it with the checkpoint it goes on from."""
+        """Record a trial as running, and return it with the checkpoint it goes on from, or what its soup is made of."""
         point = self._ledger.begin(trial_id, self._study)
         spec_json, plan_json = self._trials[trial_id]
         assignment = Assignment(spec_json, plan_json, point.wall_seconds if point else 0.0)
+        soup = TrialSpec.model_validate_json(spec_json).soup
+        if soup is not None:
+            return assignment, ingredients(self._ledger, soup)
         return assignment, point.checkpoint if point else None
 
     def record_epoch(self, trial_id: str, record: EpochRecord, checkpoint: bytes | None, wall_seconds: float) -> None:

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from benchmark.datasets.reading.seal import sealed_tests
+from benchmark.errors import AdapterTuneError
 from benchmark.folders import require_writable_folder
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
-from benchmark.tracking import Delivery, StudyTracker, read_curves, read_first_losses, read_predictions, read_study
+from benchmark.tracking import (
+    Delivery,
+    StudyTracker,
+    read_curves,
+    read_first_losses,
+    read_predictions,
+    read_study,
+    store_report,
+)
 from reports.analysis import CurveReader, LossReader
 from reports.build import Report, build_report
 from reports.image_tests import PredictionReader
@@ -163,7 +172,12 @@ def write_report(study_name: str, settings: RunSettings) -> Report:
     record = read_study(settings.tracking_uri, study_name)
     curves, losses, predictions = report_readers(settings.tracking_uri)
     folder = settings.report_folder(study_name)
-    return build_report(record, curves, folder, settings.strict, first_losses=losses, predictions=predictions)
+    report = build_report(record, curves, folder, settings.strict, first_losses=losses, predictions=predictions)
+    try:
+        store_report(settings.tracking_uri, record.run_id, folder, report.files)
+    except (AdapterTuneError, OSError) as error:  # who may read a store need not be allowed to write to it
+        _logger.warning("The report is written, but could not be stored with the study: %s", error)
+    return report
 
 
 def report_readers(tracking_uri: str) -> tuple[CurveReader, LossReader, PredictionReader]:

@@ -31,7 +31,8 @@ def study_json_schema() -> dict[str, Any]:
     for key, valid_names in names.items():
         item = {"anyOf": [{"enum": list(valid_names)}, properties[key]["items"]]}
         properties[key] = _one_or_several(properties[key], item)
-    properties["seed"] = _one_or_several(properties["seed"], properties["seed"]["items"])
+    for key in ("seed", "soups"):
+        properties[key] = _one_or_several(properties[key], properties[key]["items"])
     properties["method"] = _one_or_several(properties["method"], _any_method(training, definitions))
     properties["training"] |= {"properties": training, "additionalProperties": False}
     protocol_names = _choices(definitions["ProtocolRequest"]["properties"]["name"])

@@ -26,6 +26,7 @@ from reports.conditions import condition_labels
 from tuning.matching import match_cell
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.search_settings import Cell, Ended, Scores, cells, mean_score, nothing_ended, num_settings
+from tuning.soups import announced
 from tuning.study_spec import ResourcesSpec, StudySpec
 
 
@@ -64,7 +65,7 @@ class Study:
         spec: As it is written.
         trials: In the order in which they are scheduled.
         settings: What a search tries; none for other kinds.
-        num_trials_to_come: Trials of a sequential search that are not known before others have ended.
+        num_trials_to_come: Trials of a sequential search, and soups, that are not known before others have ended.
     """
 
     spec: StudySpec
@@ -188,7 +189,7 @@ def expand(spec: StudySpec, scores: Scores = nothing_ended) -> Study:
     if spec.kind == "search":
         _check_early_stopping(spec, settings)
         return Study(spec, trials, tuple(settings), _num_to_come(spec, len(settings)))
-    return checked(Study(spec, trials))
+    return announced(checked(Study(spec, trials)))
 
 
 def _check_early_stopping(spec: StudySpec, settings: Iterable[Setting]) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from benchmark.launch_plan import ComputeOptions
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest
-from benchmark.spec import Frozen
+from benchmark.spec import Frozen, SoupRecipe
 from launch.resources import PlacementStrategy
 from reports.claims import ClaimSpec
 from tuning.matching import MatchSpec, read_match
@@ -118,6 +118,10 @@ class StudySpec(Frozen):
     protocol: ProtocolRequest = ProtocolRequest()
     training: dict[str, Any] = Field(default_factory=dict, description="the training fields that differ from default")
     resources: ResourcesSpec = ResourcesSpec()
+    soups: list[SoupRecipe] = Field(
+        default_factory=list,
+        description="weight soups of each condition's seeds, made when all have ended: uniform, greedy or both",
+    )
     claims: list[ClaimSpec] = Field(
         default_factory=list, description="made before any trial runs; a search's are judged by its confirmation"
     )
@@ -134,7 +138,7 @@ class StudySpec(Frozen):
             raise ValueError(f"must be {cls.model_fields['name'].description}")
         return name
 
-    @field_validator("backbone", "dataset", "method", "seed", mode="before")
+    @field_validator("backbone", "dataset", "method", "seed", "soups", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
@@ -150,6 +154,10 @@ class StudySpec(Frozen):
             raise ValueError("a study of kind search has the part `search`, and no other has it")
         if self.kind != "search" and self.confirm is not None:
             raise ValueError("only a study of kind search has the part `confirm`")
+        if self.kind == "search" and self.soups:
+            raise ValueError("a search opens no test split, and a soup does: ask for soups in a study of kind confirm")
+        if len(set(self.soups)) != len(self.soups):
+            raise ValueError("soups names a recipe twice")
         return self
 
     @field_validator("seed")

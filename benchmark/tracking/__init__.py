@@ -18,6 +18,7 @@ from benchmark.tracking.reading import (
     study_pages,
 )
 from benchmark.tracking.records import PlannedTrial, StudyRecord, TrackedTrial
+from benchmark.tracking.report_files import store_report
 from benchmark.tracking.store import (
     StoreUnavailableError,
     create_store,
@@ -48,6 +49,7 @@ __all__ = [
     "read_outcome",
     "read_predictions",
     "read_study",
+    "store_report",
     "study_page",
     "study_pages",
     "ui_command",

@@ -97,19 +97,31 @@ def download(client: MlflowClient, run_id: str, artifact_uri: str, name: str) ->
     """Return a file beside a run.
 
     An sqlite store's artifacts are read from the disk, also when the output folder has been moved or copied since: the
-    database keeps absolute paths.
+    database keeps absolute paths (`local_place`).
 
     Raises:
         MissingError: There is no such file.
     """
-    root = local_artifacts(client.tracking_uri)
-    if root is not None:
-        return _read_local(root.joinpath(*Path(artifact_uri).parts[-_FOLDERS_BELOW_ROOT:]) / name, run_id)
+    if local_artifacts(client.tracking_uri) is not None:
+        return read_local(client.tracking_uri, run_id, artifact_uri, name)
     with own_temporary_folder() as folder, store_errors(client.tracking_uri):
         return Path(client.download_artifacts(run_id, name, str(folder))).read_bytes()
 
 
-def _read_local(path: Path, run_id: str) -> bytes:
+def local_place(tracking_uri: str, artifact_uri: str) -> Path:
+    """Return where a run's files lie on the disk, also when the output folder has been moved or copied since."""
+    root = local_artifacts(tracking_uri)
+    assert root is not None, "only an sqlite store keeps its files itself"
+    return root.joinpath(*Path(artifact_uri).parts[-_FOLDERS_BELOW_ROOT:])
+
+
+def read_local(tracking_uri: str, run_id: str, artifact_uri: str, name: str) -> bytes:
+    """Return a file beside a run of an sqlite store.
+
+    Raises:
+        MissingError: There is no such file.
+    """
+    path = local_place(tracking_uri, artifact_uri) / name
     if not path.is_file():
         raise MissingError(f"{path}: this file of the run {run_id} is not there. Run the study again to write it.")
     return path.read_bytes()

@@ -171,6 +171,11 @@ def read_predictions(tracking_uri: str, run_id: str) -> dict[str, NDArray[Any]]:
     Raises:
         MissingError: The trial has none.
     """
+    if is_sqlite(tracking_uri):
+        place = (database.artifact_uris(tracking_uri, [run_id]) or {}).get(run_id)
+        if place is not None:
+            found = artifacts.read_local(tracking_uri, run_id, place, schema.PREDICTIONS_FILE)
+            return artifacts.predictions_from_parquet(found)
     create_store(tracking_uri)
     client = open_client(tracking_uri)
     with store_errors(tracking_uri):

@@ -108,6 +108,8 @@ def trial_parameters(spec: Mapping[str, Any]) -> dict[str, str]:
         **{name: spec["protocol"][name] for name in ("normalisation", "augmentation", "selection")},
         **spec["training"],
     }
+    if spec.get("soup"):
+        fields["soup"] = spec["soup"]["recipe"]
     for name, value in spec["method"]["options"].items():
         fields[f"method.{name}" if name in fields else name] = value
     return {name: _as_text(value)[:MAX_PARAMETER_CHARACTERS] for name, value in fields.items()}

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.provenance import user_name
@@ -154,11 +153,6 @@ class StudyTracker:
             new = self._changed_metrics(study_run, {**(metrics or {}), schema.WALL_SECONDS: total})
             self._client.log_batch(self.run_id, metrics=new, tags=_as_tags({schema.WALL_SECONDS: repr(total)}))
             self._client.set_terminated(self.run_id, "KILLED" if interrupted else "FINISHED")
-
-    def log_report(self, directory: Path) -> None:
-        """Store a report's files with the study, below `report/`."""
-        with store_errors(self._tracking_uri):
-            self._client.log_artifacts(self.run_id, str(directory), "report")
 
     def _find_or_create_experiment(self, note: str) -> str:
         experiment = find_experiment(self._client, self._study_name)

@@ -71,6 +71,8 @@ class OpenTrial:
         frozen_sha256_before: Hash of the model's frozen tensors before the first step.
         state: What is resumed from, and what the result is made of.
         pack_size: How many trials train in one pass with this one, itself included.
+        other_evaluation_seconds: Of evaluation outside the epochs and the test.
+        soup_members: The trials whose tensors a soup averages; none for a trial that trains.
     """
 
     def __init__(self, spec: TrialSpec, plan: LaunchPlan, resume_from: bytes | None) -> None:
@@ -97,7 +99,8 @@ class OpenTrial:
         self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
         self._flops = flops_per_image(self.model, spec) if self.rank == 0 else None
         self._cast_frozen_weights()
-        self._prefix_seconds = 0.0
+        self.other_evaluation_seconds = 0.0
+        self.soup_members: list[str] = []
         self._skip_frozen_prefix(train, validation)
         self._change_blocks()
         self.frozen_sha256_before = self.model.frozen_sha256()
@@ -183,6 +186,7 @@ class OpenTrial:
             first_step_losses=self.state.first_step_losses,
             selected_epoch=self.state.selected_epoch,
             validation=self.state.selected_scores,
+            soup_members=self.soup_members,
             test=tested.scores,
             test_read_at=tested.read_at,
             confusion=tested.confusion,
@@ -227,9 +231,9 @@ class OpenTrial:
         self.model.starts_at = depth
         started = time.perf_counter()
         self._validation = self._prefixed("validation", validation)
-        if self.spec.protocol.augmentation == "none":
+        if self.spec.protocol.augmentation == "none" and self.spec.soup is None:
             self.train = self._prefixed("train", train)
-        self._prefix_seconds = time.perf_counter() - started
+        self.other_evaluation_seconds = time.perf_counter() - started
 
     def _prefixed(self, split: Split, images: SplitImages) -> SplitImages | PrefixedImages:
         depth = self.model.starts_at
@@ -286,7 +290,7 @@ class OpenTrial:
         return self.spec.backbone, self.spec.dataset, deciding_seed(self.spec), presentation_of(self.spec)
 
     def _resumed_state(self, resume_from: bytes | None) -> TrialState:
-        if resume_from is None:
+        if resume_from is None or self.spec.soup is not None:  # a soup is handed its ingredients
             return TrialState(trial_id=self.spec.trial_id)
         state = TrialState.from_bytes(resume_from)
         if state.trial_id != self.spec.trial_id:
@@ -294,9 +298,13 @@ class OpenTrial:
         restore(self.trainable, state.model)
         return state
 
+    def validation_scores(self) -> Scores:
+        """Return the model's scores on validation as it is now."""
+        return scores_of(self._evaluator.outputs(self.model, self._validation), self._validation.labels)
+
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
-        scores = scores_of(self._evaluator.outputs(self.model, self._validation), self._validation.labels)
+        scores = self.validation_scores()
         features = self._drift_evaluator.outputs(_Features(self.model), self._validation, NUM_DRIFT_IMAGES)
         record = EpochRecord(
             epoch=epoch,
@@ -340,7 +348,7 @@ class OpenTrial:
             train_seconds=train_seconds,
             evaluation_seconds=sum(record.evaluation_seconds for record in self.state.records)
             + test_seconds
-            + self._prefix_seconds,
+            + self.other_evaluation_seconds,
             wall_seconds=(time.perf_counter() - self._started) / self.pack_size,
             train_images_per_second=num_trained_images / train_seconds if train_seconds else None,
             peak_memory_bytes=peak_memory_bytes(self._plan.device) if self.pack_size == 1 else None,

@@ -14,6 +14,7 @@ from benchmark.spec import TrialSpec
 from benchmark.training.loop import TrainedEpoch
 from benchmark.training.open_trial import OpenTrial
 from benchmark.training.pack import Pack, opened
+from benchmark.training.soup import soup_outcome
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,17 @@ def pack_steps(
         specs: Of equal backbone, data set, batch and precision, whose methods pack (`Method.packs`); any number of
             ranks, placements, initialisations, learning rates, epochs and seeds.
         plan: How the trials are spread over ranks.
-        checkpoints: What each goes on from, or none; they may be of different epochs.
+        checkpoints: What each goes on from, or none; they may be of different epochs. A soup comes alone, and this is
+            its members' tensors.
 
     Raises:
         MissingError: Weights or data are not here.
     """
     with contextlib.nullcontext() if specs[0].reads_test else sealed_tests():
+        if specs[0].soup is not None:
+            outcome = soup_outcome(OpenTrial(specs[0], plan, None), checkpoints[0])
+            yield MemberReport(specs[0].trial_id, outcome)
+            return
         for members in opened(specs, plan, checkpoints):
             pack = Pack(members, plan)
             try:

@@ -34,8 +34,13 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANELS_PER_ROW = 3
+WIDTH_OF_ONE = 4.3
+"""Inches of a single panel: on a phone's page, where it is scaled to fit, its text is still readable."""
+
 MOST_MARKED_SEEDS = 400
 """Each is an artist of its own, which costs time and bytes; larger figures draw a condition's seeds as one."""
+MOST_SEEDS_DRAWN = 50
+"""Of one condition on one split: hundreds at one place are a blot, and most of the page's bytes."""
 MOST_PANELS = 15
 """As many as the paper's core comparison has pairs: a figure of hundreds takes minutes, and nobody reads it."""
 LONGEST_LINE = 32
@@ -144,7 +149,7 @@ def panels(num_panels: int, num_rows_each: int = 1, height: float = 2.7) -> tupl
 
     num_columns = 2 if num_panels == 4 else min(num_panels, PANELS_PER_ROW)
     num_bands = -(-num_panels // num_columns)
-    width = {1: 5.0, 2: 7.6}.get(num_columns, 9.6)
+    width = {1: WIDTH_OF_ONE, 2: 7.6}.get(num_columns, 9.6)
     figure = Figure(figsize=(width, height * num_rows_each * num_bands), layout="constrained")
     grid = figure.subplots(num_bands * num_rows_each, num_columns, squeeze=False)
     rows = [
@@ -206,7 +211,8 @@ class SeedMarks(dict[str, SeedMark]):
     """Collects the seeds' marks while a figure is drawn; past `MOST_MARKED_SEEDS` seeds keep their marks unnamed."""
 
     def scatter(self, axes: Axes, seeds: Sequence[tuple[float, float, SeedMark]], **style: Any) -> None:
-        """Draw seeds at (x, y), each with its own id."""
+        """Draw seeds at (x, y), each with its own id; of very many those at even distances in their order."""
+        seeds = seeds[:: -(-len(seeds) // MOST_SEEDS_DRAWN)] if seeds else seeds
         if len(self) + len(seeds) > MOST_MARKED_SEEDS:
             axes.plot([x for x, _, _ in seeds], [y for _, y, _ in seeds], ".", **style)
             return

@@ -63,7 +63,8 @@ def _legend(figure: object, axes: Sequence[Axes], num_methods: int) -> None:
     handles = {
         label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=min(num_methods, 4))  # type: ignore[attr-defined]
+    num_columns = min(num_methods, 4 if len(axes) > 1 else 3)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=num_columns)  # type: ignore[attr-defined]
 
 
 def _panel(axes: Axes, group: Sequence[Condition], methods: Sequence[str], split: Split) -> None:

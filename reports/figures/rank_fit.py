@@ -54,7 +54,7 @@ def draw_excess_risk(analysis: Analysis) -> Drawing:
         figure, ((*axes,),) = panels(len(drawn))
         for panel, curve in zip(axes, drawn, strict=True):
             _panel(panel, curve)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=5)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=5 if len(drawn) > 1 else 3)
         files = render(figure)
     return Drawing(
         name=NAME,
@@ -95,9 +95,13 @@ def _observed(axes: Axes, curve: RankCurve) -> None:
     errors = [1 - (score.mean or 0.0) for score in scores]
     style = {"color": ORANGE, "markeredgecolor": PAPER, "markeredgewidth": 0.6, "markersize": 5.5, "zorder": 3}
     axes.plot(curve.evidence.ranks, as_percent(errors), "s", label="observed", **style)  # type: ignore[arg-type]
-    for rank, score in zip(curve.evidence.ranks, scores, strict=True):
-        if score.interval is not None:
-            axes.plot([rank] * 2, as_percent([1 - end for end in score.interval]), color=ORANGE, linewidth=1.1)
+    bars = [
+        (rank, *as_percent([1 - end for end in score.interval]))
+        for rank, score in zip(curve.evidence.ranks, scores, strict=True)
+        if score.interval is not None
+    ]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color=ORANGE, linewidth=1.1)
 
 
 def spoken_fit(curve: RankCurve) -> str:

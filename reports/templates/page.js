@@ -31,16 +31,39 @@ const said = (button) => {
   button.classList.add("copied");
   setTimeout(() => button.classList.remove("copied"), 1500);
 };
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(button.dataset.copy);
-      said(button);
-    } catch {
-      getSelection().selectAllChildren(button.dataset.copy === button.textContent ? button : button.parentElement);
-    }
-  });
-}
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    said(button);
+  } catch {
+    getSelection().selectAllChildren(button.dataset.copy === button.textContent ? button : button.parentElement);
+  }
+});
+// Runs are written out when their number is opened: hundreds stand behind each in a large study.
+const known = document.getElementById("run-ids");
+const runIds = JSON.parse(known.textContent);
+const made = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text });
+const runOf = (id) => {
+  if (known.dataset.address)
+    return Object.assign(made("a", "run", id), { href: known.dataset.address + encodeURIComponent(id) });
+  const button = Object.assign(made("button", "run", id), { type: "button", title: "Copy this run id" });
+  button.dataset.copy = id;
+  return button;
+};
+const openRuns = (box) => {
+  const ids = box.dataset.runs.split(" ").map((number) => runIds[number]);
+  const more = Number(box.dataset.more || 0);
+  const runs = made("span", "runs", "");
+  runs.append(made("span", "runs-head", `${ids.length + more} ${ids.length + more === 1 ? "run" : "runs"}`));
+  runs.append(...ids.map(runOf));
+  if (more) runs.append(made("span", "runs-head", `${more} more, all in trials.csv`));
+  if (!known.dataset.address) runs.append(Object.assign(made("a", "how", "how to open"), { href: "#open-runs" }));
+  box.append(runs);
+};
+const isClosed = (box) => box.dataset?.runs && box.open && !box.querySelector(".runs");
+document.addEventListener("toggle", ({ target }) => isClosed(target) && openRuns(target), true);
 const formOf = (id) => document.getElementById(id).content.textContent;
 const save = (text, name) => {
   const link = document.createElement("a");

@@ -23,6 +23,7 @@ from benchmark.tracking import (
     read_first_losses,
     read_predictions,
     read_study,
+    store_report,
 )
 from benchmark.tracking.store import open_client
 
@@ -56,6 +57,10 @@ def open_study(uri, *specs, name="rank-study"):
 
 def runs_of(uri, tracker):
     return list(open_client(uri).search_runs([tracker.experiment_id]))
+
+
+def artifacts_of(uri, run_id, path):
+    return [file.path for file in open_client(uri).list_artifacts(run_id, path)]
 
 
 def history(uri, run_id, metric):
@@ -261,12 +266,25 @@ def test_wall_seconds_add_up_when_the_study_is_run_again(uri):
 
 
 def test_report_is_stored_with_the_study_when_logged(uri, tmp_path):
-    (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "index.html").write_text("<h1>Report</h1>")
+    made = tmp_path / "made"
+    (made / "tables").mkdir(parents=True)
+    for name in ("index.html", "tables/results.csv", "the users own.txt"):
+        (made / name).write_text("text")
     tracker = open_study(uri)
-    tracker.log_report(tmp_path / "made")
-    files = open_client(uri).list_artifacts(tracker.run_id, "report")
-    assert [file.path for file in files] == ["report/index.html"]
+    store_report(uri, tracker.run_id, made, [Path("index.html")])
+    store_report(uri, tracker.run_id, made, [Path("index.html"), Path("tables/results.csv")])
+    assert artifacts_of(uri, tracker.run_id, "report") == ["report/index.html", "report/tables"]
+    assert artifacts_of(uri, tracker.run_id, "report/tables") == ["report/tables/results.csv"]
+
+
+def test_report_stays_inside_the_folder_when_the_output_was_moved(uri, tmp_path):
+    tracker = open_study(uri)
+    moved = tmp_path.parent / f"{tmp_path.name} moved"
+    shutil.copytree(tmp_path, moved)
+    (tmp_path / "index.html").write_text("text")
+    store_report(default_tracking_uri(moved), tracker.run_id, tmp_path, [Path("index.html")])
+    assert [path.name for path in moved.glob("mlartifacts/*/*/artifacts/report/*")] == ["index.html"]
+    assert not list(tmp_path.glob("mlartifacts/*/*/artifacts/report"))
 
 
 def test_running_trials_are_killed_when_interrupted(uri):

@@ -99,8 +99,8 @@ def _show(document: dict[str, Any]) -> None:
     console.print(table)
     if document["num_trials_not_chosen_yet"]:
         console.print(
-            f"{document['num_trials_not_chosen_yet']} of {document['num_trials']} trials are chosen while the search "
-            "runs; the rest:"
+            f"{document['num_trials_not_chosen_yet']} of {document['num_trials']} trials are known only when others "
+            "have ended; the rest:"
         )
     num_known = document["num_trials"] - document["num_trials_not_chosen_yet"]
     console.print(

@@ -7,7 +7,8 @@ from typing import Any
 from benchmark.tracking import StudyRecord, TrackedTrial
 from reports.analysis import analyse
 from reports.conditions import group_conditions
-from reports.page import html_page, markdown_page, report_tables
+from reports.markdown import markdown_page
+from reports.page import html_page, report_tables
 from reports.provenance import cautions, disagreements, provenance_facts
 from tests.unit.reports.synthetic import completed, make_provenance, make_spec, make_study, no_curves
 

@@ -255,8 +255,8 @@ def test_page_is_harmless_when_claims_and_questions_hold_specials(tmp_path):
     study = dataclasses.replace(study, spec={**study.spec, "question": special})
     before = {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents}
     report = build_report(study, curves_of(study), tmp_path)
-    # The suite's own script is the only one.
-    assert Page(report.index.read_text()).tags.count("script") == 1
+    # The suite's own scripts are the only ones: the page's, and the list of runs, which is data.
+    assert Page(report.index.read_text()).tags.count("script") == 2
     # A code span shows what is in it as it stands.
     assert "<script" not in re.sub(r"`[^`]*`", "", (tmp_path / "report.md").read_text())
     assert report.summary["claims"][0]["id"] == f"../{special}"

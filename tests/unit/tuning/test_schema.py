@@ -41,6 +41,8 @@ def test_shipped_study_passes_and_names_the_schema(path: Path, validator: jsonsc
     "change",
     [
         pytest.param({"seed": [0, 1]}, id="several seeds"),
+        pytest.param({"soups": "uniform"}, id="one soup"),
+        pytest.param({"soups": ["uniform", "greedy"]}, id="several soups"),
         pytest.param({"backbone": [{"name": "vit_nano", "weights": "random"}]}, id="backbone as mapping"),
         pytest.param({"protocol": "fair"}, id="protocol by name"),
         pytest.param({"method": [{"name": "adaptertune", "rank": [1, 2], "learning_rate": 1e-3}]}, id="grid"),
