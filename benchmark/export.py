@@ -193,7 +193,8 @@ def model_card(trained: TrainedTrial, merged: bool) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     metadata = f"---\nlibrary_name: timm\ntags: [image-classification, {spec.method.name}]\n---"
-    note = "One seed: its scores say little about the method; the study's report has the intervals."
+    what = f"A weight soup of {len(result.soup_members)} trials" if result.soup_members else "One seed"
+    note = f"{what}: its scores say little about the method; the study's report has the intervals."
     title = f"# {trained.method.title} on {spec.backbone.name}"
     return "\n\n".join([metadata, title, f"| | |\n|---|---|\n{table}", note, _how_to_load(info, trained, merged)])
 

@@ -44,6 +44,8 @@ def _outcome(result: TrialResult) -> str:
     if result.test is None:
         return f"**{result.status.value}**: no test accuracy. The tag `reason` and `result.json` say why."
     chosen = "" if result.selected_epoch is None else f", weights of epoch {result.selected_epoch}"
+    if result.soup_members:
+        chosen = f", the mean of {len(result.soup_members)} trials' weights"
     images = f"{result.test.num_images} test images"
     return f"**{result.status.value}**: {result.test.top1:.2%} of {images} labelled rightly{chosen}."
 

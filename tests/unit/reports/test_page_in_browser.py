@@ -91,6 +91,12 @@ def test_first_screen_says_what_was_found_when_opened(page: Any) -> None:
     assert all(findings.nth(index).bounding_box()["y"] < 900 for index in range(3))
 
 
+def test_names_stand_on_one_line_when_the_window_is_wide(page: Any) -> None:
+    heights = page.evaluate("[...document.querySelectorAll('#table-results tbody tr')].map((row) => row.offsetHeight)")
+    # A line is 20 px, the padding 12.
+    assert max(heights) < 40
+
+
 def test_rows_are_sorted_both_ways_when_a_heading_is_clicked(page: Any) -> None:
     heading = page.locator("#table-results th", has_text="Trained parameters")
     heading.get_by_role("button").click()
