@@ -43,7 +43,8 @@ def _claims_sentence(analysis: Analysis) -> str:
         verdict = analysis.verdicts[0]
         return f"Its one claim, “{verdict.claim.text.rstrip('.')}”, is {verdict.name}."
     if len(counts) == 1:
-        return f"All {total} claims stated before the run are {next(iter(counts))}."
+        every = "Both" if total == 2 else f"All {total}"
+        return f"{every} claims stated before the run are {next(iter(counts))}."
     number, rest = told[0].split(" ", 1)
     told[0] = f"{number} {'is' if number == '1' else 'are'} {rest}"
     return f"Of the {total} claims stated before the run, {listed(told)}."
