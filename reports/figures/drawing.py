@@ -208,12 +208,21 @@ def _opening(key: str, mark: SeedMark, link: str | None) -> str:
 
 
 class SeedMarks(dict[str, SeedMark]):
-    """Collects the seeds' marks while a figure is drawn; past `MOST_MARKED_SEEDS` seeds keep their marks unnamed."""
+    """Collects the seeds' marks while a figure is drawn; in one of more than `MOST_MARKED_SEEDS` none has a name."""
+
+    def __init__(self, num_seeds: int) -> None:
+        """Begin with none.
+
+        Args:
+            num_seeds: How many the figure has, over all conditions and splits.
+        """
+        super().__init__()
+        self._are_named = num_seeds <= MOST_MARKED_SEEDS
 
     def scatter(self, axes: Axes, seeds: Sequence[tuple[float, float, SeedMark]], **style: Any) -> None:
         """Draw seeds at (x, y), each with its own id; of very many those at even distances in their order."""
         seeds = seeds[:: -(-len(seeds) // MOST_SEEDS_DRAWN)] if seeds else seeds
-        if len(self) + len(seeds) > MOST_MARKED_SEEDS:
+        if not self._are_named:
             axes.plot([x for x, _, _ in seeds], [y for _, y, _ in seeds], ".", **style)
             return
         for x, y, mark in seeds:

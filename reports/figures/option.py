@@ -47,7 +47,8 @@ def draw_rank(analysis: Analysis) -> Drawing:
     curves = [curve for curve in analysis.rank_curves if any(condition.completed for condition in curve.conditions)]
     if not curves:
         return Drawing(name, title, left_out="no two completed conditions differ in rank alone")
-    marks, (drawn, rest) = SeedMarks(), first_panels(curves)
+    drawn, rest = first_panels(curves)
+    marks = SeedMarks(num_seed_marks([curve.conditions for curve in drawn]))
     with report_style():
         figure, ((*axes,),) = panels(len(drawn))
         for panel, curve in zip(axes, drawn, strict=True):
@@ -102,6 +103,11 @@ def seed_marks(condition: Condition, split: Split) -> list[tuple[float, SeedMark
     ]
 
 
+def num_seed_marks(groups: Sequence[Sequence[Condition]]) -> int:
+    """Return how many seeds' scores a figure of these conditions has, on both splits."""
+    return sum(len(condition.scores(split)) for group in groups for condition in group for split, _, _ in SPLITS)
+
+
 def _series(
     axes: Axes,
     scored: Sequence[Condition],
@@ -137,8 +143,8 @@ def draw_option(families: Sequence[Sequence[Condition]], option: str, title: str
     groups = [group for group in families if any(condition.completed for condition in group)]
     if not groups:
         return Drawing(option, title, left_out=f"no two completed conditions differ in {option} alone")
-    marks = SeedMarks()
     drawn, rest = first_panels(groups)
+    marks = SeedMarks(num_seed_marks(drawn))
     height = 1.25 + 0.42 * max(len(group) for group in drawn)
     with report_style():
         figure, ((*axes,),) = panels(len(drawn), height=height)

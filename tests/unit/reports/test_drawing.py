@@ -30,8 +30,11 @@ def test_seeds_open_their_runs_when_tracking_is_a_server():
 def test_seeds_share_one_mark_when_there_are_too_many():
     from matplotlib.figure import Figure
 
-    marks, seeds = SeedMarks(), [(0.0, float(index), SeedMark("a", "b")) for index in range(MOST_MARKED_SEEDS + 1)]
+    seeds = [(0.0, float(index), SeedMark("a", "b")) for index in range(MOST_MARKED_SEEDS + 1)]
+    marks = SeedMarks(len(seeds))
     with report_style():
         axes = Figure().subplots()
         marks.scatter(axes, seeds)
     assert (len(marks), len(axes.lines)) == (0, 1)
+    # Some of them, at even distances in their order: 401 by nines.
+    assert len(axes.lines[0].get_ydata()) == 45
