@@ -26,6 +26,8 @@ RESULT = "adaptertune.result"
 """The result as JSON without its curves and confusion matrix; absent when longer than a tag may be."""
 TRIAL_ID, CONDITION_ID, STATUS, REASON = "trial_id", "condition_id", "status", "reason"
 WALL_SECONDS = "wall_seconds"
+DATASET_CONTEXT = "mlflow.data.context"
+"""On a run's data set: what MLflow's pages say it is used for."""
 PARENT_RUN, NOTE, SOURCE_NAME, SOURCE_TYPE = (
     "mlflow.parentRunId",
     "mlflow.note.content",

@@ -203,12 +203,14 @@ class StudyTracker:
 
     def _describe(self, run: TrialRun, spec: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
         """Store what the trial is. The parameters come last: that they are there means that all is."""
-        from mlflow.entities import Dataset, DatasetInput, Param
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
         dataset = spec["dataset"]
         source = schema.as_json({"split_sha256": dataset["split_sha256"]})
-        used = Dataset(dataset["name"][:500], dataset["split_sha256"][:8], "adaptertune", source)
-        self._client.log_inputs(run.run_id, [DatasetInput(used)])
+        profile = schema.as_json({name: dataset.get(name) for name in ("split", "revision")})
+        used = Dataset(dataset["name"][:500], dataset["split_sha256"][:8], "adaptertune", source, profile=profile)
+        context = [InputTag(schema.DATASET_CONTEXT, "training, validation, test")]
+        self._client.log_inputs(run.run_id, [DatasetInput(used, context)])
         self._client.log_batch(run.run_id, params=[Param(name, value) for name, value in parameters.items()])
         run.described = True
 

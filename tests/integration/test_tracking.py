@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import shutil
@@ -183,6 +184,20 @@ def test_trials_are_nested_when_written(uri):
         "adapter.safetensors",
         "confusion.csv",
     }
+
+
+def test_pages_show_data_sets_descriptions_and_telling_columns_when_written(uri):
+    tracker = deliver(uri, samples.completed(SPEC))
+    client = open_client(uri)
+    trial = next(run for run in runs_of(uri, tracker) if run.data.tags.get("trial_id") == SPEC.trial_id)
+    (used,) = trial.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("digits", SPEC.dataset.split_sha256[:8])
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training, validation, test")]
+    assert "75.00% of 6 test images" in trial.data.tags["mlflow.note.content"]
+    assert "**Question.** Why?" in client.get_run(tracker.run_id).data.tags["mlflow.note.content"]
+    tags = client.get_experiment(tracker.experiment_id).tags
+    view = json.loads(next(value for name, value in tags.items() if name.startswith("mlflow.sharedViewState.")))
+    assert view["selectedColumns"][:2] == ["metrics.`test_top1`", "metrics.`validation_top1_selected`"]
 
 
 def test_curves_continue_without_duplicates_when_resumed(uri):
