@@ -81,11 +81,14 @@ def plan_launch(
     """
     shares = num_workers * accumulation_steps
     if global_batch_images % shares:
+        whole = [size for size in range(1, global_batch_images + 1) if global_batch_images % size == 0]
+        around = [max(size for size in whole if size <= shares), *(size for size in whole if size > shares)][:2]
         raise RequestError(
             "training.global_batch_images",
             global_batch_images,
             f"the global batch must be a multiple of workers x accumulation = {num_workers} x {accumulation_steps}",
-            f"The nearest that fits: {max(shares, round(global_batch_images / shares) * shares)}.",
+            f"The nearest that fits: {max(shares, round(global_batch_images / shares) * shares)}. "
+            f"Or leave it as it is, and let workers x accumulation be {' or '.join(map(str, around))}.",
         )
     return LaunchPlan(
         num_workers=num_workers,

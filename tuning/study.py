@@ -301,7 +301,7 @@ def _replaced(spec: StudySpec, shared: Mapping[str, Scalar]) -> dict[str, Any]:
 def _figures(
     resources: ResourcesSpec, common: Mapping[str, Any], where: str, method: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return the figures of a trial that are counted on its model. The only part of an expansion that needs torch."""
+    """Return the figures of a trial that are counted on its model, which needs torch."""
     from benchmark.training.estimate import estimate
 
     trial = resolve_trial({**common, "method": dict(method)}, where_method=where)
@@ -323,7 +323,7 @@ def _grid(method: str | Mapping[str, Any], where: str) -> Iterator[str | dict[st
 
 
 def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
-    return plan_launch(
+    plan = plan_launch(
         condition.training.global_batch_images,
         num_workers=resources.workers_per_trial,
         accumulation_steps=resources.accumulation_steps,
@@ -331,6 +331,27 @@ def _launch_plan(condition: TrialSpec, resources: ResourcesSpec) -> LaunchPlan:
         threads_per_worker=resources.cpus_per_worker,
         compute=resources.compute_options(),
     )
+    budget = resources.memory_bytes_per_worker
+    return plan if budget is None else _fitted(condition, plan, budget)
+
+
+def _fitted(condition: TrialSpec, plan: LaunchPlan, budget: int) -> LaunchPlan:
+    """Return a plan that fits into a worker's memory; counted on the model without values, which needs torch.
+
+    Raises:
+        RequestError: None does.
+    """
+    from benchmark.training.fitting import fitted
+
+    (fit,) = fitted(condition, plan, [budget])
+    if not fit.fits:
+        rule = (
+            f"{condition.method.name} on {condition.backbone.name} needs {fit.memory.total} bytes a worker, even at "
+            f"{fit.plan.micro_batch_images} image at once"
+        )
+        hint = "Take workers with more memory, or another method, backbone or precision."
+        raise RequestError("resources.memory_bytes_per_worker", budget, rule, hint)
+    return fit.plan
 
 
 def _study_path(name_or_path: str) -> Path:

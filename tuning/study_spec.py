@@ -39,6 +39,11 @@ class ResourcesSpec(ComputeOptions):
         ge=1,
         description="trials that may train in one pass over their frozen backbone; 1: each alone",
     )
+    memory_bytes_per_worker: int | None = Field(
+        default=None,
+        ge=1,
+        description="that a worker may take: micro-batches become as small as fits; the global batch stays",
+    )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers and accumulation for the methods named"
     )

@@ -221,6 +221,15 @@ def _read_weights(
     return read_tensors(Path(weights_file)), weights_file
 
 
+def build_without_values(name: str, image_size_pixels: int) -> VisionTransformer:
+    """Build a backbone without a head on torch's device `meta`: shapes and types alone, at no cost of memory."""
+    import torch
+
+    with torch.device("meta"):
+        model: VisionTransformer = _family(name).build(find_backbone(name), image_size_pixels)
+    return model.eval()
+
+
 def licence_of_weights(name: str, weights: str) -> str | None:
     """Return the terms of the weights that a trial loads; none for random ones, which nobody licenses."""
     if weights == "random":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +14,13 @@ from benchmark.datasets.contract import open_dataset
 from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
+from benchmark.training.footprint import Footprint, step_footprint
 from benchmark.training.loop import count_steps_per_epoch
-from benchmark.training.model import AdaptedClassifier, assemble
+from benchmark.training.model import AdaptedClassifier
 from benchmark.training.operations import flops_per_image
-
-BYTES_PER_PARAMETER = 4
-NUM_ADAM_MOMENTS = 2
+from benchmark.training.prefix import frozen_depth
+from benchmark.training.pretrained import autocast_dtype_of
+from benchmark.training.valueless import valueless_model
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Estimate:
         forward_flops_per_image: Floating-point operations, a multiply-add counted as two.
         training_flops_per_image: Forward and backward.
         total_flops: Of the whole trial: training (one forward pass where the head is fitted in closed form), and
-            evaluation after each epoch and at the end.
-        memory_bytes: One rank's weights, gradients, optimiser state and saved activations.
-        activation_bytes: The saved activations' part of it, for one micro-batch.
+            evaluation after each epoch and at the end. Kept outputs of the frozen part and packs save some of it.
+        memory_bytes: One rank's, at the peak of a training step, and what it keeps of the frozen part's outputs.
+        memory: The same by part.
     """
 
     num_trainable_parameters: int
@@ -42,19 +44,18 @@ class Estimate:
     training_flops_per_image: int
     total_flops: int
     memory_bytes: int
-    activation_bytes: int
+    memory: Footprint
 
 
 def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
-    """Count a trial's parameters, operations and memory on one image through the real model."""
+    """Count a trial's parameters, operations and memory on its model without values: no weights, no computation."""
     info = open_dataset(spec.dataset, spec.seed).info
-    model = assemble(_with_random_weights(spec), info.num_classes)
-    size = spec.backbone.image_size_pixels
-    pixels, labels = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
-    flops = flops_per_image(model, spec)
-    activation_bytes = saved_bytes(model, pixels, labels) * plan.micro_batch_images
-    num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
-    num_total = sum(parameter.numel() for parameter in model.parameters())
+    with valueless_model(spec, info.num_classes) as model:
+        flops = flops_per_image(model, spec)
+        memory = traced(model, spec, plan).sharded(plan.zero_stage, plan.num_workers)
+        memory = memory.with_cache(cache_bytes(model, spec, plan, info.num_images))
+        num_trainable = sum(parameter.numel() for parameter in model.trainable().values())
+        num_total = sum(parameter.numel() for parameter in model.parameters())
     trained = count_steps_per_epoch(info.num_images["train"], plan.global_batch_images) * plan.global_batch_images
     fits_head = find_method(spec.method.name).fits_head
     epochs = 1 if fits_head else spec.training.epochs
@@ -66,15 +67,35 @@ def estimate(spec: TrialSpec, plan: LaunchPlan) -> Estimate:
         forward_flops_per_image=flops.forward,
         training_flops_per_image=flops.training,
         total_flops=num_trained_images * flops.training + evaluated * flops.forward,
-        memory_bytes=BYTES_PER_PARAMETER * (num_total + (1 + NUM_ADAM_MOMENTS) * num_trainable) + activation_bytes,
-        activation_bytes=activation_bytes,
+        memory_bytes=memory.total,
+        memory=memory,
     )
 
 
-def _with_random_weights(spec: TrialSpec) -> TrialSpec:
-    """Return the spec without its pretrained weights: counts do not depend on them, and they may not be here yet."""
-    random = {"weights": "random", "weights_sha256": None, "weights_file": None}
-    return spec.model_copy(update={"backbone": spec.backbone.model_copy(update=random)})
+_TRACED: dict[tuple[str, str], Footprint] = {}
+
+
+def traced(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan) -> Footprint:
+    """Return what a step takes without sharding, found out once a process for all seeds of a condition."""
+    key = (spec.condition_id, plan.model_dump_json(exclude={"prefix_cache_bytes", "pack_bytes", "zero_stage"}))
+    if key not in _TRACED:
+        _TRACED[key] = step_footprint(model, spec.training.precision, plan, spec.backbone.image_size_pixels)
+    return _TRACED[key]
+
+
+def cache_bytes(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan, num_images: Mapping[str, int]) -> int:
+    """Return what a rank keeps of the frozen part's outputs, as `prefix.py` does: the splits that fit the budget."""
+    depth = frozen_depth(model) if plan.prefix_cache_bytes else None
+    if depth is None:
+        return 0
+    size, dtype = spec.backbone.image_size_pixels, autocast_dtype_of(spec.training.precision)
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+        image_bytes = model.prefix(torch.zeros(1, 3, size, size), depth).nbytes
+    splits = ["validation"]
+    splits += ["train"] if spec.protocol.augmentation == "none" else []
+    splits += ["test"] if spec.reads_test else []
+    kept = [num_images[split] * image_bytes for split in splits]
+    return min(plan.prefix_cache_bytes, sum(one for one in kept if one <= plan.prefix_cache_bytes))
 
 
 def measure_matmul_flops_per_second(size: int = 512, seconds: float = 0.2) -> float:

@@ -138,7 +138,7 @@ def adapt(
     """Freeze a backbone, attach a method to it and give it a head.
 
     Args:
-        backbone: Without a head; changed in place.
+        backbone: Without a head; changed in place. One on torch's device `meta` has no values, and so no hash.
         method: What to attach.
         options: An instance of the method's `Options`.
         seed: Names the streams of the new weights.
@@ -147,7 +147,7 @@ def adapt(
     """
     backbone.requires_grad_(False)
     pretrained = dict(backbone.state_dict(keep_vars=True))
-    weights_sha256 = tensors_sha256(pretrained)
+    weights_sha256 = "" if _is_valueless(backbone) else tensors_sha256(pretrained)
     width = int(backbone.num_features)
     untouched = frozenset(id(module) for module in backbone.modules())
     method.attach(backbone, options, seed)
@@ -157,6 +157,10 @@ def adapt(
     model.weights_sha256 = weights_sha256
     model.untouched = frozenset() if method.rewrites_frozen_weights(options) else untouched
     return model
+
+
+def _is_valueless(backbone: VisionTransformer) -> bool:
+    return any(parameter.is_meta for parameter in backbone.parameters())
 
 
 def load_pinned(backbone: BackboneSpec, seed: int) -> LoadedBackbone:

@@ -12,7 +12,8 @@ from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
 from benchmark.spec import TrialSpec
 from benchmark.training.engine import TrainingEngine, named_moments, restore_moments
-from benchmark.training.estimate import NUM_ADAM_MOMENTS, saved_bytes
+from benchmark.training.estimate import saved_bytes
+from benchmark.training.footprint import NUM_ADAM_MOMENTS
 from benchmark.training.loop import Learner, TrainedEpoch, train_epoch
 from benchmark.training.open_trial import OpenTrial
 from benchmark.training.packed_model import PackedClassifier, share_frozen

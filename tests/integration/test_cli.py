@@ -137,6 +137,29 @@ def test_every_trial_is_planned_and_nothing_runs_when_asked_for_the_plan(
     assert list(output.parent.iterdir()) == []
 
 
+def test_memory_hours_and_cost_are_planned_when_a_device_is_named(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ("--set", "method=[head_only, full_finetune]", "--set", "claims=[]", "--device", "l4", "--price", "2")
+    status, text, _ = answer(capsys, "plan", "demo", *chosen, "--json")
+    document = json.loads(text)
+    (l4,) = [device for device in document["devices"] if device["name"] == "l4"]
+    planned = [row["devices"]["l4"] for row in document["conditions"]]
+    assert status == 0
+    assert (l4["price_source"], l4["usd"]) == ("--price", pytest.approx(2 * l4["gpu_hours"]))
+    assert l4["gpu_hours"] == pytest.approx(3 * sum(one["gpu_hours_per_trial"] for one in planned))
+    assert all(one["memory_bytes"] == sum(one["memory"].values()) and one["fits"] for one in planned)
+    # 67 of H100's fp32 TFLOPS to 30.3 of L4's, by their datasheets.
+    h100 = document["conditions"][0]["devices"]["h100"]
+    assert planned[0]["gpu_hours_per_trial"] / h100["gpu_hours_per_trial"] == pytest.approx(67 / 30.3)
+
+
+def test_devices_are_named_when_one_is_unknown(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, messages = answer(capsys, "plan", "demo", "--device", "h10", "--json")
+    assert (status, text) == (2, "")
+    assert "--device: found 'h10'" in messages and "h100" in messages
+
+
 def test_all_trials_wait_when_there_is_no_output_yet(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text, _ = answer(capsys, "status", "demo", "--output", str(output), "--json")
     document = json.loads(text)
