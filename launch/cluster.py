@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import MissingError, RequestError
 from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim
 from benchmark.provenance import GIT_VARIABLE, git_variable
+from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
 from launch.staging import Sources, stage_sources
 
@@ -182,12 +183,12 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
     try:
         # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
         # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
-        with contextlib.chdir(staged):
+        with contextlib.chdir(staged), patient_start() if address == "local" else contextlib.nullcontext():
             ray.init(address=address, **settings)
     except ConnectionError as error:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error} {_START_HINT}") from error
     except Exception as error:
-        # Ray waits 30 s for its own processes, and then raises nothing narrower than this.
+        # When its own processes do not come in time, Ray raises nothing narrower than this.
         if type(error) is not Exception or address != "local":
             raise
         hint = "The machine may be overloaded: run the same command again."
@@ -263,7 +264,7 @@ def _environment(address: str) -> Iterator[None]:
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         # Unset, Ray replaces 127.0.0.1 by the machine's outer address on Linux.
-        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0"}
+        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0", **PATIENT_ENVIRONMENT}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     _reread_settings()

@@ -23,6 +23,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 FAULTS = pytest.StashKey[list[tuple[str, str, str]]]()
+LINES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -37,11 +38,19 @@ def note_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
     return note
 
 
+@pytest.fixture
+def note_line(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return what adds a line below that table."""
+    return request.config.stash.setdefault(LINES, []).append
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table of faults: seconds until each was noticed, and until work went on."""
     rows = config.stash.get(FAULTS, [])
     for row in [("fault", "noticed, s", "going on again, s"), *rows] if rows else []:
         terminalreporter.write_line(f"{row[0]:64}{row[1]:>12}{row[2]:>19}")
+    for line in config.stash.get(LINES, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

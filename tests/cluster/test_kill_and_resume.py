@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -11,22 +10,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 
-from benchmark.result import TrialOutcome, TrialResult, TrialStatus
-from benchmark.tracking import default_tracking_uri
+from benchmark.result import TrialStatus
 from benchmark.training.process_group import join, leave
-from benchmark.training.trial import trial_steps
+from tests.cluster.aftermath import (
+    assert_each_trial_once,
+    assert_nothing_left,
+    assert_results_undisturbed,
+    look,
+    results,
+    shared_memory_files,
+)
 from tests.cluster.study_command import start_run, write_study
-from tuning.ledger import Ledger, LedgerEntry
-from tuning.scheduled_trial import ScheduledTrial
+from tuning.ledger import LedgerEntry
 from tuning.study import load_study
 
 pytestmark = pytest.mark.timeout(600)
@@ -44,6 +45,7 @@ class Story:
 
     output: Path
     temporary: Path
+    shared_memory_before: set[str]
     interrupted_status: int
     entries_when_interrupted: Entries
     started_at_when_killed: dict[str, str]
@@ -69,7 +71,7 @@ def temporary() -> Iterator[Path]:
 def story(study: Path, temporary: Path) -> Story:
     output = study.parent / "output"
     trial_ids = [trial.spec.trial_id for trial in load_study(str(study)).trials]
-    environment = {"TMPDIR": str(temporary)}
+    environment, shared_memory = {"TMPDIR": str(temporary)}, shared_memory_files()
 
     process = start_run(study, output, **environment)
     wait_until(lambda: some_trial_is_past_its_first_epochs(look(output, trial_ids)), process)
@@ -86,7 +88,8 @@ def story(study: Path, temporary: Path) -> Story:
     process = start_run(study, output, **environment)
     text, messages = process.communicate(timeout=PATIENCE_SECONDS)
     document = json.loads(text)
-    return Story(output, temporary, interrupted_status, interrupted, started_at, process.returncode, document, messages)
+    interrupted_story = (interrupted_status, interrupted, started_at)
+    return Story(output, temporary, shared_memory, *interrupted_story, process.returncode, document, messages)
 
 
 @pytest.fixture
@@ -94,23 +97,6 @@ def group_of_one() -> Iterator[None]:
     join(0, 1)
     yield
     leave()
-
-
-def look(output: Path, trial_ids: list[str]) -> Entries:
-    if not (output / "ledger.sqlite").exists():
-        return {}
-    ledger = Ledger(output)
-    try:
-        return ledger.entries(trial_ids)
-    finally:
-        ledger.close()
-
-
-def results(output: Path, trial_ids: list[str]) -> dict[str, TrialResult]:
-    ledger = Ledger(output)
-    found = {trial_id: ledger.result(trial_id) for trial_id in trial_ids}
-    ledger.close()
-    return {trial_id: result for trial_id, result in found.items() if result is not None}
 
 
 def some_trial_is_past_its_first_epochs(entries: Entries) -> bool:
@@ -128,15 +114,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < ends, "the study did not get so far"
         time.sleep(0.05)
-
-
-def processes_below(folder: Path) -> list[str]:
-    # Ray's processes change their titles, but not the folder that they were started in.
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            found += [process.name()] if Path(process.cwd()).is_relative_to(folder) else []
-    return found
 
 
 def test_exit_status_is_130_and_the_study_resumable_when_interrupted(story: Story) -> None:
@@ -161,42 +138,12 @@ def test_finished_trials_do_not_run_again_when_the_driver_was_killed(story: Stor
 
 @pytest.mark.usefixtures("group_of_one")
 def test_results_equal_an_uninterrupted_run_when_the_driver_was_killed(story: Story, study: Path) -> None:
-    for trial in load_study(str(study)).trials:
-        expected = uninterrupted(trial)
-        found = results(story.output, [trial.spec.trial_id])[trial.spec.trial_id]
-        predictions = np.load(story.output / "trials" / trial.spec.trial_id / "predictions.npz")
-        expected_predictions = np.load(io.BytesIO(expected.predictions or b""))
-        assert predictions["logits"].tobytes() == expected_predictions["logits"].tobytes()
-        assert losses(found) == losses(expected.result)
-        assert found.test == expected.result.test
-        assert found.selected_epoch == expected.result.selected_epoch
+    assert_results_undisturbed(story.output, load_study(str(study)).trials)
 
 
-def uninterrupted(trial: ScheduledTrial) -> TrialOutcome:
-    """Run a trial from its first epoch to its last in this process, which is a group of one."""
-    *_, outcome = trial_steps(trial.spec, trial.plan)
-    assert isinstance(outcome, TrialOutcome)
-    return outcome
+def test_ledger_and_tracking_hold_each_trial_once_when_the_driver_was_killed(story: Story, study: Path) -> None:
+    assert_each_trial_once(story.output, "killed", load_study(str(study)).trials)
 
 
-def losses(result: TrialResult) -> list[tuple[int, float | None, float]]:
-    return [(record.epoch, record.train_loss, record.validation_loss) for record in result.epochs]
-
-
-def test_tracking_holds_one_run_a_trial_when_the_driver_was_killed(story: Story) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(default_tracking_uri(story.output))
-    experiment = client.get_experiment_by_name("adaptertune/killed")
-    tags = [one.data.tags for one in client.search_runs([experiment.experiment_id])]
-    assert len([one for one in tags if "mlflow.parentRunId" not in one]) == 1
-    nested = [one["trial_id"] for one in tags if "mlflow.parentRunId" in one]
-    assert sorted(nested) == sorted(story.document["statuses"])
-
-
-def test_nothing_is_left_running_when_the_study_has_ended(story: Story) -> None:
-    assert processes_below(story.temporary) == []
-
-
-def test_temporary_folders_are_gone_when_the_study_has_ended(story: Story) -> None:
-    assert list(story.temporary.glob("adaptertune-*")) == []
+def test_nothing_is_left_on_the_machine_when_the_study_has_ended(story: Story) -> None:
+    assert_nothing_left(story.temporary, story.shared_memory_before)
