@@ -250,5 +250,10 @@ def _rendered(name: str, files: LaunchFiles) -> str:
         autoescape=False,  # noqa: S701 -- YAML and shell, quoted by the filters below
     )
     # JSON's strings are YAML's.
-    environment.filters.update(shell=shlex.quote, yaml=json.dumps)
+    environment.filters.update(shell=shlex.quote, yaml=json.dumps, comment=_on_one_line)
     return environment.get_template(f"{name}.j2").render(files=files).rstrip("\n") + "\n"
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text that stays in the comment it is written into: what follows a line's end would be a command."""
+    return " ".join(text.splitlines())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -66,7 +66,12 @@ class AutoscalerOptions(Known):
     idleTimeoutSeconds: int
 
 
+class AuthOptions(Known):
+    mode: Literal["token"]
+
+
 class RayClusterSpec(Known):
+    authOptions: AuthOptions
     headGroupSpec: Group
     workerGroupSpecs: list[WorkerGroup]
     rayVersion: str
@@ -100,6 +105,16 @@ def test_ray_accepts_the_cluster_file_when_it_is_prepared_as_ray_up_does(
     assert "--dashboard-host=127.0.0.1" in start
 
 
+@pytest.mark.parametrize("provider", ["aws", "gcp"])
+def test_every_node_asks_for_the_users_token_when_started_in_a_cloud(provider: str, tmp_path: Path) -> None:
+    document = yaml.safe_load((written(tmp_path, provider, *ON_CPUS) / f"{provider}.yaml").read_text())
+    for commands in (document["head_start_ray_commands"], document["worker_start_ray_commands"]):
+        (start,) = [command for command in commands if "ray start" in command]
+        assert "RAY_AUTH_MODE=token" in start
+    assert "--env RAY_AUTH_MODE=token" in document["docker"]["run_options"]
+    assert document["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+
+
 def test_manifests_hold_kuberays_fields_when_written(tmp_path: Path) -> None:
     folder = written(tmp_path, "kuberay", *ON_GPUS, "--nodes", "4", "--set", AWKWARD)
     study, job = yaml.safe_load_all((folder / "kuberay.yaml").read_text())
@@ -123,6 +138,53 @@ def test_bash_parses_the_script_when_a_setting_holds_shell_signs(kind: str, tmp_
     script = written(tmp_path, kind, "--set", AWKWARD) / f"{kind}.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert script.stat().st_mode & 0o111
+
+
+INJECTIONS = [
+    "question=one\ntouch ran",
+    "question=it's; touch ran #",
+    "question=$(touch ran)`touch ran`\r\ntouch ran\u2028touch ran",
+]
+
+
+@pytest.mark.parametrize("setting", INJECTIONS)
+@pytest.mark.parametrize(("kind", "program"), [("machine", "adaptertune"), ("torchrun", "torchrun"), ("slurm", "srun")])
+def test_nothing_but_the_programs_runs_when_a_setting_holds_commands(
+    kind: str, program: str, setting: str, tmp_path: Path
+) -> None:
+    script = written(tmp_path / "files", kind, "--set", setting) / f"{kind}.sh"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("adaptertune", "torchrun", "srun", "scontrol", "hostname"):
+        (programs / name).write_text('#!/bin/sh\nfor word in "$0" "$@"; do printf "%s\\0" "$word" >> "$CALLS"; done\n')
+        (programs / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "CALLS": str(calls), "SLURM_JOB_ID": "1"}
+    environment |= {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NODELIST": "node", "HOME": str(tmp_path)}
+    subprocess.run(["bash", str(script)], env=environment, cwd=tmp_path, check=True, timeout=30)
+    words = calls.read_bytes().decode().split("\0")
+    assert str(programs / program) in words
+    assert (setting in words) == (kind != "torchrun"), "the whole setting is one word of the command"
+    assert list(tmp_path.rglob("ran")) == []
+    for file in (tmp_path / "files").glob("*.yaml"):
+        assert yaml.safe_load(file.read_text())
+
+
+@pytest.mark.parametrize("setting", INJECTIONS)
+@pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
+def test_manifests_are_those_of_a_plain_study_when_a_setting_holds_commands(
+    kind: str, setting: str, tmp_path: Path
+) -> None:
+    def structure(folder: Path, *options: str) -> list[Any]:
+        files = sorted(written(folder, kind, *options).glob("*.yaml"))
+        documents = [one for file in files for one in yaml.safe_load_all(file.read_text())]
+        for one in documents:
+            one.get("data", {}).pop("study.yaml", None)
+            one.get("spec", {}).pop("entrypoint", None)
+        return documents
+
+    assert structure(tmp_path / "a", "--set", setting) == structure(tmp_path / "b")
 
 
 def test_slurm_asks_for_what_the_trials_take_when_they_take_gpus(tmp_path: Path) -> None:
