@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -151,6 +152,27 @@ def test_link_is_refused_when_it_leads_out_of_a_tar(tmp_path: Path) -> None:
         archive.addfile(member)
     with pytest.raises(RequestError, match=r"links\.tar: an unsafe member was refused"):
         unpack(tmp_path / "links.tar", tmp_path / "to")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_hard_links_and_devices_are_refused_when_a_tar_holds_them(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "special.tar", "w") as archive:
+        member = tarfile.TarInfo("inside")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(RequestError, match=r"special\.tar: an unsafe member was refused"):
+        unpack(tmp_path / "special.tar", tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_link_is_refused_when_a_zip_holds_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "links.zip", "w") as archive:
+        member = zipfile.ZipInfo("inside")
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(member, "../../etc/passwd")
+    with pytest.raises(RequestError, match=r"links\.zip: the member 'inside' is a link"):
+        unpack(tmp_path / "links.zip", tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_folder_is_named_when_the_disk_is_full_while_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
