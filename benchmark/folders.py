@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,47 @@ OWNER_FILE = "owner.json"
 
 def claim(folder: Path) -> None:
     """Write down that this process made a temporary folder."""
-    import psutil
-
-    owner = {"pid": os.getpid(), "started_at_seconds": float(psutil.Process().create_time())}
+    pid = os.getpid()
+    owner = {"pid": pid, "start_ticks": _start_ticks(pid), **_surroundings()}
     (folder / OWNER_FILE).write_text(json.dumps(owner))
+
+
+def is_left_over(owner_file: Path) -> bool:
+    """Return whether the process that claimed a folder has ended; not where only another host or container knows.
+
+    Args:
+        owner_file: What `claim` wrote.
+
+    Raises:
+        OSError: The file is gone.
+        KeyError: It is not of this form.
+        ValueError: Likewise.
+    """
+    owner, here = json.loads(owner_file.read_text()), _surroundings()
+    if owner["host"] != here["host"]:
+        return False
+    if owner["boot_id"] != here["boot_id"]:
+        return True
+    if owner["pid_namespace"] != here["pid_namespace"]:
+        return False
+    try:
+        # A process id may have been given to another process since: its start tells them apart.
+        return _start_ticks(int(owner["pid"])) != owner["start_ticks"]
+    except FileNotFoundError:
+        return True
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process started, in ticks since the machine's start: that stays when its clock is set."""
+    # The process's name, in brackets, may hold spaces and brackets; its start is the 22nd field (man 5 proc).
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _surroundings() -> dict[str, str]:
+    """Return where this process's id means anything."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    pid_namespace = str(Path("/proc/self/ns/pid").readlink())
+    return {"host": socket.gethostname(), "boot_id": boot_id, "pid_namespace": pid_namespace}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import re
@@ -24,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError
-from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim
+from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
+from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
 from launch.staging import Sources, stage_sources
@@ -91,7 +91,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
     check_address(address, num_cpus)
     _check_reachable(address)
     remove_leftovers()
-    with _own_folder() as folder, _environment(address):
+    with _own_folder() as folder, _environment(address), logged_messages():
         sources = stage_sources(folder / "code")
         try:
             _initialise(address, num_cpus, folder)
@@ -104,8 +104,7 @@ def remove_leftovers() -> None:
     """Remove what runs left that were killed: their temporary folders, and Ray's agents in them."""
     for owner_file in _temporary_root().glob(f"{TEMPORARY_PREFIX}*/{OWNER_FILE}"):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            owner = json.loads(owner_file.read_text())
-            if not _is_running(int(owner["pid"]), float(owner["started_at_seconds"])):
+            if is_left_over(owner_file):
                 _end_processes_of(owner_file.parent, timeout_seconds=0)
                 shutil.rmtree(owner_file.parent, ignore_errors=True)
 
@@ -292,19 +291,3 @@ def _reread_settings() -> None:
 
     Config.initialize("")
     ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(_CLUSTER_OF_SEVERAL_MACHINES, sys.platform == "linux")
-
-
-def _is_running(pid: int, started_at_seconds: float) -> bool:
-    # A process id may have been given to another process since: the start time tells them apart.
-    import psutil
-
-    try:
-        return abs(psutil.Process(pid).create_time() - started_at_seconds) < 1
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _started_at_seconds(pid: int) -> float:
-    import psutil
-
-    return float(psutil.Process(pid).create_time())

@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.errors import MissingError, RequestError
 from launch import cluster
+from launch.messages import logged_messages
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "http://head:8265", ""])
@@ -21,17 +22,28 @@ def test_refusal_advises_submit_when_address_is_ray_client():
         pass
 
 
-def test_leftovers_are_removed_when_their_process_is_gone(tmp_path, monkeypatch):
+OF_ANOTHER_TIME = {"start_ticks": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "stays"),
+    [
+        ({}, True),
+        (OF_ANOTHER_TIME, False),
+        ({**OF_ANOTHER_TIME, "boot_id": "before the machine was started again"}, False),
+        ({**OF_ANOTHER_TIME, "host": "another-host-with-the-same-folder"}, True),
+        ({**OF_ANOTHER_TIME, "pid_namespace": "pid:[of another container]"}, True),
+    ],
+)
+def test_leftovers_are_removed_when_their_process_is_known_to_be_gone(changed, stays, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_temporary_root", lambda: tmp_path)
-    dead, living = tmp_path / "adaptertune-dead", tmp_path / "adaptertune-living"
+    other = tmp_path / "adaptertune-other"
+    other.mkdir()
     with cluster._own_folder() as own:
-        for folder in (dead, living):
-            folder.mkdir()
         owner = json.loads((own / "owner.json").read_text())
-        (living / "owner.json").write_text(json.dumps(owner))
-        (dead / "owner.json").write_text(json.dumps({**owner, "started_at_seconds": 1.0}))
+        (other / "owner.json").write_text(json.dumps({**owner, **changed}))
         cluster.remove_leftovers()
-        assert living.exists() and not dead.exists() and own.exists()
+        assert other.exists() == stays and own.exists()
     assert not own.exists()
 
 
@@ -66,3 +78,17 @@ def test_missing_is_raised_when_rays_own_processes_do_not_start_in_time(monkeypa
     monkeypatch.setattr(ray, "init", too_late)
     with pytest.raises(MissingError, match="may be overloaded"), cluster.connect("local"):
         pass
+
+
+def test_rays_messages_are_logged_and_stdout_stays_the_commands(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray._private import worker
+
+    before = worker.print_to_stdstream
+    with logged_messages():
+        worker.print_to_stdstream(
+            {"lines": ["The node is dead"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+        )
+    assert worker.print_to_stdstream is before
+    assert (capsys.readouterr().out, caplog.messages) == ("", ["Ray: The node is dead"])
