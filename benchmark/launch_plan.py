@@ -53,6 +53,9 @@ class LaunchPlan(ComputeOptions):
     """Workers, micro-batch and accumulation whose product is the global batch."""
 
     num_workers: int = Field(default=1, ge=1, description="data-parallel ranks of one trial")
+    num_workers_asked: int | None = Field(
+        default=None, ge=1, description="workers that were asked for, where the cluster held only fewer; else none"
+    )
     micro_batch_images: int = Field(ge=1, description="images a rank pushes through at once")
     accumulation_steps: int = Field(ge=1, description="micro-batches per optimiser step")
     zero_stage: Literal[0] = Field(default=0, description="DeepSpeed ZeRO stage")
@@ -98,4 +101,23 @@ def plan_launch(
         device=device,
         threads_per_worker=threads_per_worker,
         **compute.compute_options().model_dump(),
+    )
+
+
+def with_fewer_workers(plan: LaunchPlan, num_workers: int) -> LaunchPlan | None:
+    """Return a plan of the same global batch for fewer workers, with more accumulation; none where it cannot be.
+
+    No worker gets a larger micro-batch than it had, so that it fits into the same memory.
+    """
+    images_per_worker, rest = divmod(plan.global_batch_images, num_workers)
+    if rest:
+        return None
+    micro_batch_images = next(size for size in range(plan.micro_batch_images, 0, -1) if images_per_worker % size == 0)
+    return plan.model_copy(
+        update={
+            "num_workers": num_workers,
+            "num_workers_asked": plan.num_workers_asked or plan.num_workers,
+            "micro_batch_images": micro_batch_images,
+            "accumulation_steps": images_per_worker // micro_batch_images,
+        }
     )

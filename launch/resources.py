@@ -55,16 +55,19 @@ def check_feasible(resources: TrialResources, num_workers: int, nodes: tuple[Nod
     Raises:
         MissingError: It does not fit; the message says what is needed and what is there.
     """
+    if not fits(resources, num_workers, nodes):
+        raise MissingError(_what_is_missing(resources, num_workers, nodes))
+
+
+def fits(resources: TrialResources, num_workers: int, nodes: tuple[Node, ...]) -> bool:
+    """Return whether a placement fits on the nodes when they are empty."""
     capacities = [_bundles_that_fit(resources, node) for node in nodes]
     strategy = resources.placement_strategy
     if strategy == "STRICT_PACK":
-        fits = max(capacities, default=0) >= num_workers
-    elif strategy == "STRICT_SPREAD":
-        fits = sum(capacity >= 1 for capacity in capacities) >= num_workers
-    else:
-        fits = sum(capacities) >= num_workers
-    if not fits:
-        raise MissingError(_what_is_missing(resources, num_workers, nodes))
+        return max(capacities, default=0) >= num_workers
+    if strategy == "STRICT_SPREAD":
+        return sum(capacity >= 1 for capacity in capacities) >= num_workers
+    return sum(capacities) >= num_workers
 
 
 def count_slots(resources: TrialResources, num_workers: int, nodes: tuple[Node, ...]) -> int:

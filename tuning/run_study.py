@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +31,7 @@ from reports.image_tests import PredictionReader
 from tuning.budget import Budget, check_budget
 from tuning.growing_study import GrowingStudy
 from tuning.ledger import Ledger
+from tuning.mirror import Mirror, Store
 from tuning.scheduled_trial import ScheduledTrial
 from tuning.scheduler import run_trials
 from tuning.settled import digest_of, settled_report
@@ -144,12 +145,24 @@ def run_study(study: Study, settings: RunSettings, progress: Progress) -> StudyO
         require_writable_folder(settings.report_directory, "--report-dir")
     seal = sealed_tests() if study.spec.kind == "search" else contextlib.nullcontext()
     lock = StudyLock(settings.output_directory, study.spec.name)
-    with seal, lock, contextlib.closing(Ledger(settings.output_directory)) as ledger:
-        return _run_or_find_settled(GrowingStudy(study, ledger), settings, ledger, progress)
+    with seal, lock, contextlib.closing(Ledger(settings.output_directory)) as ledger, _mirror(study, ledger) as mirror:
+        return _run_or_find_settled(GrowingStudy(study, ledger), settings, ledger, progress, mirror)
+
+
+@contextlib.contextmanager
+def _mirror(study: Study, ledger: Ledger) -> Iterator[Mirror | None]:
+    """Take up what the study's mirror knows, and copy there what this run finds; none where it has no mirror."""
+    url = study.spec.resources.mirror_url
+    if url is None:
+        yield None
+        return
+    with Mirror(Store(url), ledger, study.spec.name) as mirror:
+        mirror.fetch(None if study.num_trials_to_come else study.trial_specs)
+        yield mirror
 
 
 def _run_or_find_settled(
-    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress
+    growing: GrowingStudy, settings: RunSettings, ledger: Ledger, progress: Progress, mirror: Mirror | None
 ) -> StudyOutcome:
     uri, name = settings.tracking_uri, growing.study.spec.name
     statuses, reasons, digest = _ended(growing.study, ledger, settings)
@@ -158,7 +171,8 @@ def _run_or_find_settled(
         progress.planned(growing.study)
         return StudyOutcome(growing.study, statuses, report, 0, False, (), reasons)
     tracking, budget = _Tracking(growing, settings, ledger), Budget(settings.max_hours, settings.max_gpu_hours)
-    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking, budget)
+    observer = _Observer(growing, tracking, progress, budget, mirror)
+    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking, observer)
     statuses, reasons, digest = _ended(growing.study, ledger, settings)
     report = None if interrupted else write_report(name, settings)
     if report is not None and digest is not None and tracking.complete_run_id is not None:
@@ -195,7 +209,7 @@ def _run_open_trials(
     ledger: Ledger,
     progress: Progress,
     tracking: _Tracking,
-    budget: Budget,
+    observer: _Observer,
 ) -> tuple[int, bool, tuple[str, ...]]:
     """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
     started, statuses, interrupted = time.monotonic(), {}, False
@@ -213,13 +227,15 @@ def _run_open_trials(
             growing.study.trials,
             settings.cluster_address,
             ledger,
-            _Observer(growing, tracking, progress, budget),
+            observer,
             study=growing.study.spec.name,
             on_connected=tracking.open,
-            should_stop=lambda: budget.spent() is not None,
+            should_stop=observer.is_budget_spent,
             trial_scheduler=lambda: _trial_scheduler(growing.study, ledger),
             next_round=next_round,
             max_trials_per_pack=_max_trials_per_pack(growing.study, settings),
+            max_concurrent_trials=growing.study.spec.resources.max_concurrent_trials,
+            wait_for_nodes_seconds=growing.study.spec.resources.wait_for_nodes_seconds,
         )
         tracking.open()
     except KeyboardInterrupt:
@@ -313,11 +329,16 @@ def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
 
 
 class _Observer:
-    """Passes on what happens to the trials: to tracking, to who shows it, and to who counts what they cost."""
+    """Passes on what happens to the trials: to tracking, to who shows it, to who counts what they cost, to a mirror."""
 
-    def __init__(self, growing: GrowingStudy, tracking: _Tracking, progress: Progress, budget: Budget) -> None:
-        self._growing = growing
+    def __init__(
+        self, growing: GrowingStudy, tracking: _Tracking, progress: Progress, budget: Budget, mirror: Mirror | None
+    ) -> None:
+        self._growing, self._mirror = growing, mirror
         self._tracking, self._progress, self._budget = tracking, progress, budget
+
+    def is_budget_spent(self) -> bool:
+        return self._budget.spent() is not None
 
     def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
         self._budget.trial_started(trial_id, self._growing.study.num_gpus[trial_id] / num_sharing)
@@ -327,11 +348,17 @@ class _Observer:
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         self._tracking.log(trial_id, record)
         self._progress.advanced(trial_id, record)
+        self._copy(trial_id)
 
     def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
         self._budget.trial_ended(trial_id)
         self._tracking.finish(trial_id)
         self._progress.ended(trial_id, status)
+        self._copy(trial_id)
+
+    def _copy(self, trial_id: str) -> None:
+        if self._mirror is not None:
+            self._mirror.note(trial_id)
 
 
 def _outcome_of(ledger: Ledger, trial_id: str) -> TrialOutcome:

@@ -18,11 +18,15 @@ class ScheduledTrial:
         spec: What may change its score.
         plan: What must not.
         resources: What each of its workers occupies.
+        min_workers: With how many it may go on where the cluster holds no more; none: with all or not at all.
+        priority: Trials of a higher one start first.
     """
 
     spec: TrialSpec
     plan: LaunchPlan
     resources: TrialResources = field(default_factory=TrialResources)
+    min_workers: int | None = None
+    priority: int = 0
 
     @property
     def shape(self) -> GroupShape:

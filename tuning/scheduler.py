@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import RequestError, SourceMismatchError
 from benchmark.result import TrialStatus
-from launch.cluster import Cluster, connect
+from launch.cluster import Cluster, connect, living_nodes
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible, count_slots
 from launch.worker_group import GroupShape
+from tuning.elastic import CapacityWatch, fitted
 from tuning.interrupts import termination_as_interrupt
 from tuning.ledger import Ledger
 from tuning.packing import packed
@@ -21,6 +24,8 @@ from tuning.scheduled_trial import ScheduledTrial
 if TYPE_CHECKING:
     from tuning.trainable import SlotSettings
     from tuning.tune_run import DriverSide, Observer
+
+_logger = logging.getLogger(__name__)
 
 
 def run_trials(
@@ -37,11 +42,13 @@ def run_trials(
     trial_scheduler: Callable[[], Any] = lambda: None,
     next_round: Callable[[], Sequence[ScheduledTrial]] = lambda: (),
     max_trials_per_pack: int = 1,
+    max_concurrent_trials: int | None = None,
+    wait_for_nodes_seconds: float = 60.0,
 ) -> dict[str, TrialStatus]:
     """Run those trials that have no final status yet, as many at once as the cluster holds.
 
     Args:
-        trials: The study's trials, in the order they should start.
+        trials: The study's trials, in the order they should start; of two, that of higher priority first.
         cluster_address: `local`, `auto` or `HOST:PORT`.
         ledger: What is done, and where it is recorded.
         observer: Told in this process how the trials get on.
@@ -54,6 +61,8 @@ def run_trials(
         trial_scheduler: Makes Ray Tune's for each round, to give up the trials of a search early.
         next_round: Asked when all have ended: the trials that are known only now; none ends the run.
         max_trials_per_pack: How many trials may train in one pass; 1: each alone.
+        max_concurrent_trials: How many may train at once, a pack counting as one; none: what the cluster holds.
+        wait_for_nodes_seconds: How long a trial that may have fewer workers waits for a lost node's replacement.
 
     Returns:
         The status of each trial that ended in this run.
@@ -72,10 +81,10 @@ def run_trials(
     with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
         _check_feasible(open_trials, cluster)
         on_connected()
-        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop)
+        limits = _Limits(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
+        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop, trial_scheduler, limits)
         while open_trials:
-            for group in _grouped_by_shape(open_trials):
-                statuses |= run.run_group(group, trial_scheduler(), max_trials_per_pack)
+            statuses |= run.run(open_trials)
             open_trials = [] if should_stop() else _without_final(next_round(), ledger)
             _check_feasible(open_trials, cluster)
     return statuses
@@ -83,7 +92,15 @@ def run_trials(
 
 def _check_feasible(trials: Sequence[ScheduledTrial], cluster: Cluster) -> None:
     for trial in trials:
-        check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
+        if fitted(trial, cluster.nodes) is None:
+            check_feasible(trial.resources, trial.plan.num_workers, cluster.nodes)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    max_trials_per_pack: int
+    max_concurrent_trials: int | None
+    wait_for_nodes_seconds: float
 
 
 class _Run:
@@ -97,6 +114,8 @@ class _Run:
         program: TrialProgram,
         observer: Observer,
         should_stop: Callable[[], bool],
+        trial_scheduler: Callable[[], Any],
+        limits: _Limits,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
@@ -104,27 +123,50 @@ class _Run:
         self._program = program
         self._observer = observer
         self._should_stop = should_stop
+        self._trial_scheduler = trial_scheduler
+        self._limits = limits
 
-    def run_group(
-        self, group: Sequence[ScheduledTrial], trial_scheduler: Any, max_trials_per_pack: int
-    ) -> dict[str, TrialStatus]:
+    def run(self, trials: Sequence[ScheduledTrial]) -> dict[str, TrialStatus]:
+        """Run trials to their ends, those of one shape together; where nodes go for good, with fewer workers."""
+        statuses: dict[str, TrialStatus] = {}
+        asked = {trial.spec.trial_id: trial for trial in trials}
+        for group in in_turn(self._fitted(trials)):
+            watch = CapacityWatch(group, self._limits.wait_for_nodes_seconds)
+            statuses |= self._run_group(group, watch)
+            if watch.has_given_up and not self._should_stop():
+                ended = {trial_id for trial_id, status in statuses.items() if status is not TrialStatus.NODE_LOST}
+                put_back = [asked[trial.spec.trial_id] for trial in group if trial.spec.trial_id not in ended]
+                statuses |= self.run(_without_final(put_back, self._ledger))
+        return statuses
+
+    def _fitted(self, trials: Sequence[ScheduledTrial]) -> list[ScheduledTrial]:
+        """Return the trials with as many of their workers as the cluster holds now."""
+        nodes = living_nodes()
+        fitting = [fitted(trial, nodes) or trial for trial in trials]
+        for asked, workers in sorted({_workers(trial) for trial in fitting if trial.plan.num_workers_asked}):
+            message = "The cluster holds no trial of %d workers now: it goes on with %d, its batch being the same"
+            _logger.warning(message, asked, workers)
+        return fitting
+
+    def _run_group(self, group: Sequence[ScheduledTrial], watch: CapacityWatch) -> dict[str, TrialStatus]:
         """Run trials of one shape in one `Tuner.fit`."""
         # Ray Tune takes seconds to import, and a study that is already done does not need it.
         from tuning.tune_run import DriverSide, run_tune
 
         if self._should_stop():
             return {}
-        driver_side = DriverSide(self._observer, self._should_stop)
+        driver_side = DriverSide(self._observer, lambda: self._should_stop() or watch.is_too_small())
         trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
-        shape = group[0].shape
-        num_slots = count_slots(shape.resources, shape.num_workers, self._cluster.nodes)
-        packs = packed(group, max_trials_per_pack, num_slots)
+        shape, cap = group[0].shape, self._limits.max_concurrent_trials
+        num_slots = count_slots(shape.resources, shape.num_workers, living_nodes())
+        packs = packed(group, self._limits.max_trials_per_pack, min(num_slots, cap or num_slots))
         run_tune(
             [[trial.spec.trial_id for trial in pack] for pack in packs],
             self._settings(shape, trials),
             driver_side,
             self._cluster.folder / "tune",
-            trial_scheduler,
+            self._trial_scheduler(),
+            max_concurrent=cap,
         )
         if driver_side.refusal is not None:
             raise SourceMismatchError(driver_side.refusal)
@@ -156,11 +198,26 @@ def _is_final(entry: Any) -> bool:
     return entry is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final
 
 
-def _grouped_by_shape(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]]:
-    groups: dict[GroupShape, list[ScheduledTrial]] = {}
-    for trial in trials:
-        groups.setdefault(trial.shape, []).append(trial)
-    return list(groups.values())
+def in_turn(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]]:
+    """Return the trials in groups that run one after the other: by priority, then by shape.
+
+    Trials of one shape share slots, which take seconds to start: where two groups of one shape follow each other, they
+    are one.
+    """
+    groups: list[list[ScheduledTrial]] = []
+    for priority in sorted({trial.priority for trial in trials}, reverse=True):
+        level: dict[GroupShape, list[ScheduledTrial]] = {}
+        for trial in trials:
+            if trial.priority == priority:
+                level.setdefault(trial.shape, []).append(trial)
+        if groups and groups[-1][0].shape in level:
+            groups[-1] += level.pop(groups[-1][0].shape)
+        groups += level.values()
+    return groups
+
+
+def _workers(trial: ScheduledTrial) -> tuple[int, int]:
+    return trial.plan.num_workers_asked or trial.plan.num_workers, trial.plan.num_workers
 
 
 def _check_devices(trials: Sequence[ScheduledTrial]) -> None:

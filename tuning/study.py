@@ -212,7 +212,8 @@ def scheduled(
         occupied = TrialResources(own.cpus_per_worker, own.gpus_per_worker, own.placement_strategy)
         for seed in seeds:
             trial = condition.model_copy(update={"seed": seed})
-            trials.setdefault(trial.trial_id, ScheduledTrial(trial, plan, occupied))
+            fewest, priority = own.min_workers_per_trial, own.priority
+            trials.setdefault(trial.trial_id, ScheduledTrial(trial, plan, occupied, fewest, priority))
     return tuple(trials.values())
 
 

@@ -13,6 +13,7 @@ from benchmark.spec import Frozen, SoupRecipe
 from launch.resources import PlacementStrategy
 from reports.claims import ClaimSpec
 from tuning.matching import MatchSpec, read_match
+from tuning.mirror_url import check_url
 from tuning.packing import DEFAULT_TRIALS_PER_PACK
 from tuning.search_space import SearchSpec
 
@@ -24,6 +25,7 @@ class WorkersSpec(Frozen):
 
     workers_per_trial: int | None = Field(default=None, ge=1, description="data-parallel workers of a trial")
     accumulation_steps: int | None = Field(default=None, ge=1, description="micro-batches per optimiser step")
+    priority: int | None = Field(default=None, description="trials of a higher one start first")
 
 
 class ResourcesSpec(ComputeOptions):
@@ -44,9 +46,41 @@ class ResourcesSpec(ComputeOptions):
         ge=1,
         description="that a worker may take: micro-batches become as small as fits; the global batch stays",
     )
-    by_method: dict[str, WorkersSpec] = Field(
-        default_factory=dict, description="other workers and accumulation for the methods named"
+    min_workers_per_trial: int | None = Field(
+        default=None,
+        ge=1,
+        description="workers with which a trial goes on where the cluster holds no more; none: with all or not at all",
     )
+    wait_for_nodes_seconds: float = Field(
+        default=60.0, ge=0, description="for a lost node's replacement, before trials go on with fewer workers"
+    )
+    max_concurrent_trials: int | None = Field(
+        default=None, ge=1, description="trials at once, a pack counting as one; none: as many as the cluster holds"
+    )
+    priority: int = Field(default=0, description="of methods that by_method gives none; a higher one starts first")
+    mirror_url: str | None = Field(
+        default=None,
+        description="folder such as s3://BUCKET/FOLDER, from which a driver elsewhere can go on",
+    )
+    by_method: dict[str, WorkersSpec] = Field(
+        default_factory=dict, description="other workers, accumulation and priority for the methods named"
+    )
+
+    @field_validator("mirror_url")
+    @classmethod
+    def _mirror_is_a_place(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_url(url)
+        return url
+
+    @model_validator(mode="after")
+    def _fewer_are_no_more(self) -> ResourcesSpec:
+        if (self.min_workers_per_trial or 1) > self.workers_per_trial:
+            raise ValueError(
+                f"min_workers_per_trial ({self.min_workers_per_trial}) must not exceed workers_per_trial "
+                f"({self.workers_per_trial})"
+            )
+        return self
 
     def for_method(self, name: str) -> ResourcesSpec:
         """Return the resources of one method's trials."""

@@ -124,6 +124,7 @@ def run_tune(
     folder: Path,
     trial_scheduler: Any = None,
     max_slot_failures: int = 2,
+    max_concurrent: int | None = None,
 ) -> None:
     """Run one group of equal-shaped trials to their ends.
 
@@ -134,6 +135,7 @@ def run_tune(
         folder: Where Tune may keep its files; they go with it.
         trial_scheduler: Ray's, to give up trials of a search early; none runs each to its end.
         max_slot_failures: How often a trial whose slot was lost is begun again.
+        max_concurrent: How many slots there are at most.
     """
     with _quiet():
         tuner = tune.Tuner(
@@ -142,6 +144,7 @@ def run_tune(
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
                 num_samples=1,
+                max_concurrent_trials=max_concurrent,
                 scheduler=trial_scheduler,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,

@@ -93,7 +93,7 @@ def claim(a: dict[str, Any], b: dict[str, Any] | None = None) -> dict[str, Any]:
             "resources.worker_per_trial",
             2,
             "there is no such key",
-            "Did you mean 'workers_per_trial'?",
+            "Did you mean 'workers_per_trial' or 'min_workers_per_trial'?",
             id="unknown nested key",
         ),
         pytest.param(
