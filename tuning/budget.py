@@ -43,7 +43,11 @@ class Budget:
         self._gpu_seconds = 0.0
 
     def trial_started(self, trial_id: str, num_gpus: float) -> None:
-        """Count a trial's GPUs from now on; its share of them, where several trials train in one pass."""
+        """Count a trial's GPUs from now on; its share of them, where several trials train in one pass.
+
+        One that was running, and begins again elsewhere, has held its GPUs so far.
+        """
+        self.trial_ended(trial_id)
         self._held[trial_id] = (num_gpus, self._clock())
 
     def trial_ended(self, trial_id: str) -> None:

@@ -67,6 +67,16 @@ def test_gpus_count_no_longer_when_no_trial_holds_them(clock: Clock) -> None:
     assert budget.spent() is None
 
 
+def test_gpus_of_both_times_count_when_a_trial_begins_again_elsewhere(clock: Clock) -> None:
+    budget = Budget(max_gpu_hours=10.0, clock=clock)
+    budget.trial_started("a", 4)
+    clock.seconds += HOUR
+    budget.trial_started("a", 2)
+    clock.seconds += HOUR
+    budget.trial_ended("a")
+    assert budget.gpu_hours() == pytest.approx(6.0)
+
+
 def test_trial_holds_the_gpus_of_all_its_workers_when_spread() -> None:
     trial = ScheduledTrial(make_spec(), plan_launch(4, num_workers=4, device="cuda"), TrialResources(1, 1, "PACK"))
     assert trial.num_gpus == 4
