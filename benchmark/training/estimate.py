@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from benchmark.datasets.contract import open_dataset
+from benchmark.datasets.contract import Split, open_dataset
 from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
@@ -83,7 +83,7 @@ def traced(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan) -> Footp
     return _TRACED[key]
 
 
-def cache_bytes(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan, num_images: Mapping[str, int]) -> int:
+def cache_bytes(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan, num_images: Mapping[Split, int]) -> int:
     """Return what a rank keeps of the frozen part's outputs, as `prefix.py` does: the splits that fit the budget."""
     depth = frozen_depth(model) if plan.prefix_cache_bytes else None
     if depth is None:
@@ -91,7 +91,7 @@ def cache_bytes(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan, num
     size, dtype = spec.backbone.image_size_pixels, autocast_dtype_of(spec.training.precision)
     with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
         image_bytes = model.prefix(torch.zeros(1, 3, size, size), depth).nbytes
-    splits = ["validation"]
+    splits: list[Split] = ["validation"]
     splits += ["train"] if spec.protocol.augmentation == "none" else []
     splits += ["test"] if spec.reads_test else []
     kept = [num_images[split] * image_bytes for split in splits]
