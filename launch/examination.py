@@ -8,10 +8,13 @@ import platform
 import resource
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.presence import missing_files
 from benchmark.provenance import package_versions
+from benchmark.spec import TrialSpec
 from launch.exchange import Device, measure, slower
 from launch.resources import Node
 
@@ -31,6 +34,7 @@ class NodeState:
         gpus: Name and memory of each.
         clock_ahead_seconds: Its clock before the driver's, to half the answer's time.
         death_seconds: After which silence this node's settings declare a node dead.
+        missing_files: Images and weights that it lacks, with what to do.
     """
 
     address: str
@@ -41,13 +45,14 @@ class NodeState:
     gpus: tuple[str, ...]
     clock_ahead_seconds: float
     death_seconds: float
+    missing_files: tuple[str, ...] = ()
 
 
 class Probe:
     """The actor on one node."""
 
-    def state(self, address: str) -> NodeState:
-        """Return what its node has; the driver sets the clock's difference."""
+    def state(self, address: str, specs: Sequence[TrialSpec] = ()) -> NodeState:
+        """Return what its node has, and what it lacks of trials' files; the driver sets the clock's difference."""
         return NodeState(
             address=address,
             versions={"Python": platform.python_version(), **package_versions()},
@@ -57,6 +62,7 @@ class Probe:
             gpus=gpus(),
             clock_ahead_seconds=0.0,
             death_seconds=_death_seconds(),
+            missing_files=tuple(missing_files(specs)),
         )
 
     def clock(self) -> float:
@@ -95,16 +101,20 @@ def gpus() -> tuple[str, ...]:
             pynvml.nvmlShutdown()
 
 
-def examine_nodes(nodes: tuple[Node, ...]) -> tuple[list[NodeState], list[float]]:
+def examine_nodes(nodes: tuple[Node, ...], specs: Sequence[TrialSpec] = ()) -> tuple[list[NodeState], list[float]]:
     """Return every node's state, and the seconds of an all-reduce of each size between two of them.
 
     Two different nodes where there are several, the head's first; both probes on the one node otherwise.
+
+    Args:
+        nodes: Of the cluster.
+        specs: Trials whose images and weights each node is asked for.
     """
     import ray
 
     probes = [_probe_on(node) for node in nodes]
     try:
-        states = [_state_of(probe, node) for probe, node in zip(probes, nodes, strict=True)]
+        states = [_state_of(probe, node, specs) for probe, node in zip(probes, nodes, strict=True)]
         first, second = nodes[0], nodes[-1]
         both = [probes[0], probes[-1] if len(nodes) > 1 else _probe_on(first)]
         return states, _exchange(both, [first.address, second.address])
@@ -121,10 +131,10 @@ def _probe_on(node: Node) -> Any:
     return ray.remote(num_cpus=0)(Probe).options(scheduling_strategy=strategy).remote()
 
 
-def _state_of(probe: Any, node: Node) -> NodeState:
+def _state_of(probe: Any, node: Node, specs: Sequence[TrialSpec]) -> NodeState:
     import ray
 
-    state = ray.get(probe.state.remote(node.address), timeout=_ANSWER_SECONDS)
+    state = ray.get(probe.state.remote(node.address, list(specs)), timeout=_ANSWER_SECONDS)
     asked = time.time()
     there = ray.get(probe.clock.remote(), timeout=_ANSWER_SECONDS)
     return dataclasses.replace(state, clock_ahead_seconds=there - (asked + time.time()) / 2)

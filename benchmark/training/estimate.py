@@ -91,10 +91,12 @@ def cache_bytes(model: AdaptedClassifier, spec: TrialSpec, plan: LaunchPlan, num
     size, dtype = spec.backbone.image_size_pixels, autocast_dtype_of(spec.training.precision)
     with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
         image_bytes = model.prefix(torch.zeros(1, 3, size, size), depth).nbytes
-    splits: list[Split] = ["validation"]
-    splits += ["train"] if spec.protocol.augmentation == "none" else []
-    splits += ["test"] if spec.reads_test else []
-    kept = [num_images[split] * image_bytes for split in splits]
+    splits: dict[Split, bool] = {
+        "train": spec.protocol.augmentation == "none",
+        "validation": True,
+        "test": spec.reads_test,
+    }
+    kept = [num_images[split] * image_bytes for split, is_kept in splits.items() if is_kept]
     return min(plan.prefix_cache_bytes, sum(one for one in kept if one <= plan.prefix_cache_bytes))
 
 

@@ -217,6 +217,20 @@ def test_doctor_reports_every_check_when_asked_for_json(output: Path, capsys: py
     assert all(check["advice"] for check in document["checks"] if not check["ok"])
 
 
+def test_images_and_weights_are_missed_when_a_study_is_named(
+    output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmark.presence import missing_files
+
+    monkeypatch.setenv("ADAPTERTUNE_DATA", str(output))
+    missing = missing_files([trial.spec for trial in load_study("large").trials])
+    assert missing[0] == "images of cifar100: adaptertune data prepare cifar100"
+    assert missing_files([trial.spec for trial in load_study("demo").trials]) == []
+    (output / "cifar100").mkdir(parents=True)
+    (output / "cifar100" / "cifar-100-python.tar.gz").touch()
+    assert not [one for one in missing_files([load_study("large").trials[0].spec]) if one.startswith("images")]
+
+
 def test_no_question_is_asked_when_stdin_is_closed(tmp_path: Path) -> None:
     repository = Path(__file__).parents[2]
     command = 'exec "$0" -m tuning run demoo --json <&-'

@@ -2,7 +2,7 @@
 
     python -m tests.performance.memory                 # the table for this machine's CPU
     python -m tests.performance.memory --device cuda   # the same on a GPU, at the images of `--device cuda`
-    python -m tests.performance.memory --only tiny
+    python -m tests.performance.memory --only large --images 2
 
 On a CPU the measure is the resident memory that the process takes more at the step's peak than before the model was
 built; on a GPU it is `torch.cuda.max_memory_allocated`. Weights are random, AdamW's moments are there before the step,
@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--only", default="", help="a part of a row's name, such as tiny or full_finetune")
+    parser.add_argument("--images", type=int, help="a trial's, instead of those of the table")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -182,6 +183,7 @@ def main() -> None:
     for row in rows(options.device, options.precision):
         if options.only not in f"{row.size} {row.method} x{row.trials}":
             continue
+        row = replace(row, images=options.images or row.images)
         measured = in_own_process(row)
         if row.trials > 1:
             share = f"{row.trials} × {row.images}"
@@ -193,7 +195,8 @@ def main() -> None:
         _say(
             f"| {row.size} | {row.method} | {row.images} | {_mb(predicted)} | {_mb(measured)} | {off:+.1%} |",
         )
-    _print_ratio(options.device, options.precision)
+    if not options.only:
+        _print_ratio(options.device, options.precision)
     sys.exit(worst > TOLERANCE)
 
 

@@ -31,6 +31,11 @@ ClusterAddress = Annotated[
 ]
 
 
+StudyOption = Annotated[
+    str | None, typer.Option(metavar="STUDY", help="Also check that this study's images and weights are here.")
+]
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the examination: what was found, and what to do where it is not enough."""
@@ -43,6 +48,7 @@ class Check:
 
 def doctor(
     address: ClusterAddress = None,
+    study: StudyOption = None,
     output: OutputDirectory = DEFAULT_OUTPUT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -64,8 +70,9 @@ def doctor(
         _process_group,
         _all_reduce,
         lambda: _tracking(tracking_uri, output),
+        *([lambda: _files_of(study)] if study else []),
     ]
-    checks = [*_examined(examinations), *(cluster_checks(address) if address else [])]
+    checks = [*_examined(examinations), *(cluster_checks(address, study) if address else [])]
     if as_json:
         print_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
     else:
@@ -188,6 +195,20 @@ def _tracking(tracking_uri: str | None, output: Path) -> Check:
     except AdapterTuneError as error:
         return Check("tracking", False, str(error), "start the server, or mend the address")
     return Check("tracking", True, without_password(tracking_uri))
+
+
+def _files_of(study: str) -> Check:
+    """Say whether this machine has what a study's trials read."""
+    from benchmark.errors import AdapterTuneError
+    from benchmark.presence import missing_files
+    from tuning.study import load_study
+
+    name = f"images and weights of {study}"
+    try:
+        missing = missing_files([trial.spec for trial in load_study(study).trials])
+    except AdapterTuneError as error:
+        return Check(name, False, "the study cannot be planned here", str(error))
+    return Check(name, not missing, f"{len(missing)} missing" if missing else "here", "; ".join(missing))
 
 
 def _existing_parent(path: Path) -> Path:

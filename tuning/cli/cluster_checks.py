@@ -9,6 +9,7 @@ from launch.cluster import connect
 from launch.examination import NodeState, examine_nodes
 from launch.exchange import bandwidths
 from tuning.cli.checks import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
+from tuning.study import load_study
 
 LARGEST_SKEW_SECONDS = 1.0
 """The ledger's and MLflow's times come from several nodes; a second keeps their order."""
@@ -22,19 +23,21 @@ HEALTH_CHECK_ADVICE = (
 )
 
 
-def cluster_checks(address: str) -> list[Check]:
-    """Examine the nodes of a cluster that stands."""
+def cluster_checks(address: str, study: str | None = None) -> list[Check]:
+    """Examine the nodes of a cluster that stands, and whether each has what a study's trials read."""
     try:
+        specs = [trial.spec for trial in load_study(study).trials] if study else []
         with connect(address) as cluster:
             # The driver's node first: of two nodes that exchange arrays, one is it.
             nodes = sorted(cluster.nodes, key=lambda node: node.node_id != cluster.driver_node_id)
-            states, seconds = examine_nodes(tuple(nodes))
+            states, seconds = examine_nodes(tuple(nodes), specs)
             num_cpus = sum(node.num_cpus for node in nodes)
             num_gpus = sum(node.num_gpus for node in nodes)
     except (AdapterTuneError, RuntimeError, OSError) as error:
         return [Check("cluster", False, str(error), "look at `ray status` on its head")]
     size = f"{len(nodes)} nodes, {num_cpus:g} CPUs, {num_gpus:g} GPUs"
-    return [Check("cluster", True, size), *judge(states), all_reduce_check("all-reduce between nodes", seconds)]
+    files = [files_check(states, study)] if study else []
+    return [Check("cluster", True, size), *judge(states), *files, all_reduce_check("all-reduce between nodes", seconds)]
 
 
 def judge(states: list[NodeState]) -> Iterator[Check]:
@@ -66,6 +69,14 @@ def judge(states: list[NodeState]) -> Iterator[Check]:
     yield Check("health check", death <= LONGEST_DEATH_SECONDS, found, HEALTH_CHECK_ADVICE)
     gpus = sorted({gpu for state in states for gpu in state.gpus})
     yield Check("GPUs on all nodes", True, "; ".join(gpus) or "none")
+
+
+def files_check(states: list[NodeState], study: str) -> Check:
+    """Say which nodes lack images or weights of a study."""
+    lacking = [state for state in states if state.missing_files]
+    found = f"missing on {', '.join(state.address for state in lacking)}" if lacking else "here"
+    advice = "; ".join(f"on {state.address}: {one}" for state in lacking for one in state.missing_files)
+    return Check(f"images and weights of {study} on all nodes", not lacking, found, advice)
 
 
 def all_reduce_check(name: str, seconds: list[float]) -> Check:

@@ -35,10 +35,10 @@ def list_datasets(as_json: AsJson = False) -> int:
     """List the data sets with counts, checksums, licences, and whether they are here."""
     from benchmark.datasets.contract import dataset_names, find_dataset
     from benchmark.datasets.storage.listing import as_row
-    from benchmark.datasets.storage.prepare import place_of
+    from benchmark.datasets.storage.prepare import has_files, place_of
 
     datasets = [find_dataset(name) for name in dataset_names()]
-    rows = [{**as_row(dataset), "root": place_of(dataset), "has_files": _has_files(dataset)} for dataset in datasets]
+    rows = [{**as_row(dataset), "root": place_of(dataset), "has_files": has_files(dataset)} for dataset in datasets]
     if as_json:
         print_json({"datasets": rows})
         return 0
@@ -112,18 +112,6 @@ def _named(names: list[str], root: Path | None) -> list[Dataset]:
     if root is not None and len(names) > 1:
         raise RequestError("--root", str(root), "one folder cannot hold several data sets", "Name one data set.")
     return [find_dataset(name, "NAME", str(root) if root else None) for name in names]
-
-
-def _has_files(dataset: Dataset) -> bool:
-    """Say whether a data set's folder is there, without reading it."""
-    from benchmark.datasets.storage.prepare import place_of
-
-    place = place_of(dataset)
-    if place is None:
-        return bool(dataset.info.num_images)
-    folder = Path(place)
-    unfinished = (".part", ".corrupt", ".json")
-    return folder.is_dir() and any(not path.name.endswith(unfinished) for path in folder.iterdir())
 
 
 @contextmanager

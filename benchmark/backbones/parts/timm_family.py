@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from benchmark.backbones.contract import BackboneInfo
 
 
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+"""What weights are called on the hub (`timm.models._hub`)."""
+
+
 def build_timm(info: BackboneInfo, image_size_pixels: int) -> VisionTransformer:
     """Build timm's model of that name, without a head and without weights."""
     import timm
@@ -57,6 +66,19 @@ def read_hub_tensors(info: BackboneInfo) -> dict[str, Tensor]:
             f"({config.hf_hub_id}: {reason[:300]}). {ways_to_mend(info.name)}"
         ) from error
     return tensors
+
+
+def is_cached(name: str) -> bool:
+    """Return whether a backbone's published weights are in the Hugging Face cache, by a name that timm tries."""
+    from huggingface_hub import try_to_load_from_cache
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return False
+    names = (config.hf_hub_filename, *_WEIGHT_FILES)
+    found = [try_to_load_from_cache(config.hf_hub_id, file) for file in names if file]
+    return any(isinstance(path, str) for path in found)
 
 
 def ways_to_mend(name: str) -> str:

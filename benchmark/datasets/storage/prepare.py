@@ -170,3 +170,14 @@ def _decoded(items: Any, row: int, result: Verification) -> str:
         return ""
     result.num_decoded += 1
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def has_files(dataset: Dataset) -> bool:
+    """Say whether a data set's files are where they belong, without reading them."""
+    place = place_of(dataset)
+    if place is None:
+        return bool(dataset.info.num_images)
+    folder = Path(place)
+    unfinished = (".part", ".corrupt", ".json")
+    is_full = folder.is_dir() and any(not path.name.endswith(unfinished) for path in folder.iterdir())
+    return is_full or folder.is_file()

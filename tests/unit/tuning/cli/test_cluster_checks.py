@@ -9,7 +9,7 @@ import pytest
 
 from launch.examination import NodeState
 from launch.exchange import SIZES_BYTES, bandwidths, measure_here, slower
-from tuning.cli.cluster_checks import judge
+from tuning.cli.cluster_checks import files_check, judge
 
 HEALTHY = NodeState(
     address="10.0.0.1",
@@ -50,6 +50,14 @@ def test_node_is_named_when_it_differs(other: NodeState, name: str, said: str) -
     (check,) = [check for check in judge([HEALTHY, other]) if not check.ok]
     assert check.name == name
     assert said in check.found and check.advice
+
+
+def test_nodes_that_lack_images_are_named_with_what_to_do() -> None:
+    lacking = second(missing_files=("images of svhn: adaptertune data prepare svhn",))
+    assert files_check([HEALTHY, second()], "demo").ok
+    check = files_check([HEALTHY, lacking], "demo")
+    assert (check.ok, check.found) == (False, "missing on 10.0.0.2")
+    assert check.advice == "on 10.0.0.2: images of svhn: adaptertune data prepare svhn"
 
 
 def test_health_check_is_named_when_it_is_rays_default() -> None:
