@@ -105,19 +105,20 @@ def _write(draft: Path, analysis: Analysis, drawings: Sequence[Drawing], summary
     """Write all files of the report into an empty folder."""
     for folder in ("tables", "figures"):
         (draft / folder).mkdir()
-    for name, table in report_tables(analysis, drawings).items():
+    tables = report_tables(analysis, drawings)
+    for name, table in tables.items():
         for suffix, write in zip(TABLE_SUFFIXES, (to_markdown, to_latex, to_csv), strict=True):
             (draft / "tables" / f"{name}.{suffix}").write_text(write(table), encoding="utf-8")
     for drawing in drawings:
         for suffix, content in (drawing.files or {}).items():
             (draft / "figures" / f"{drawing.name}.{suffix}").write_bytes(content)
     (draft / "trials.csv").write_text(trials_csv(analysis.study), encoding="utf-8")
-    (draft / "report.md").write_text(markdown_page(analysis, drawings), encoding="utf-8")
+    (draft / "report.md").write_text(markdown_page(analysis, drawings, tables), encoding="utf-8")
     left_out = {drawing.name: drawing.left_out for drawing in drawings if drawing.left_out}
     summary["figures_left_out"] = left_out
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     (draft / "summary.json").write_text(text + "\n", encoding="utf-8")
-    (draft / "index.html").write_text(html_page(analysis, drawings), encoding="utf-8")
+    (draft / "index.html").write_text(html_page(analysis, drawings, tables), encoding="utf-8")
 
 
 def _publish(draft: Path, directory: Path) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.result import Scores, TrialResult, TrialStatus
@@ -78,6 +78,7 @@ class Condition:
     spec: Mapping[str, Any]
     planned_seeds: tuple[int, ...]
     completed: tuple[SeedResult, ...]
+    _scores: dict[Split, dict[int, float]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def method(self) -> str:
@@ -95,8 +96,10 @@ class Condition:
 
     def scores(self, split: Split) -> dict[int, float]:
         """Return the top-1 fraction by seed, completed trials with a finite score only."""
-        scores = {seed.seed: seed.score(split) for seed in self.completed}
-        return {seed: score for seed, score in scores.items() if score is not None}
+        if split not in self._scores:  # asked for by every table, figure and test, a thousand times in a large study
+            scores = {seed.seed: seed.score(split) for seed in self.completed}
+            self._scores[split] = {seed: score for seed, score in scores.items() if score is not None}
+        return dict(self._scores[split])
 
     def num_test_images(self) -> int | None:
         """Return the size of the test split; none before a trial has read it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.analysis import Analysis
 from reports.figures.drawing import Drawing
@@ -12,14 +12,17 @@ from reports.page import facts, report_tables, without_claims
 from reports.result_tables import shown
 from reports.runs import RunLinks
 from reports.summary import SCOPE
-from reports.tables import escape_markdown, to_markdown
+from reports.tables import Table, escape_markdown, to_markdown
 from reports.verdicts import Verdict
 
 
-def markdown_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
+def markdown_page(
+    analysis: Analysis, drawings: Sequence[Drawing], whole_tables: Mapping[str, Table] | None = None
+) -> str:
     """Return the report as Markdown, with its figures beside it."""
     study, links = analysis.study, RunLinks.of(analysis.study)
-    tables = {name: shown(table) for name, table in report_tables(analysis, drawings).items()}
+    whole = whole_tables or report_tables(analysis, drawings)
+    tables = {name: shown(table) for name, table in whole.items()}
     parts = [f"# {escape_markdown(study.name)}", escape_markdown(str(study.spec.get("question") or ""))]
     parts += [escape_markdown(" ".join(findings(analysis)))]
     parts += ["\n".join(f"- {name}: {value}" for name, value in facts(analysis)), SCOPE]

@@ -61,8 +61,14 @@ def report_tables(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, 
     return {table.name: table for table in tables}
 
 
-def html_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
-    """Return the page: one file that needs no network, with styles, script and figures inside."""
+def html_page(analysis: Analysis, drawings: Sequence[Drawing], whole_tables: Mapping[str, Table] | None = None) -> str:
+    """Return the page: one file that needs no network, with styles, script and figures inside.
+
+    Args:
+        analysis: What it says.
+        drawings: Its figures.
+        whole_tables: Those of `report_tables`, where they are made already: of ten thousand trials that takes seconds.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)
@@ -72,16 +78,18 @@ def html_page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     environment.filters["sort_value"] = sort_value
     environment.filters["in_parts"] = in_parts
     environment.globals["caption_of"] = caption_of
-    return environment.get_template("index.html.j2").render(page_context(analysis, drawings))
+    return environment.get_template("index.html.j2").render(page_context(analysis, drawings, whole_tables))
 
 
-def page_context(analysis: Analysis, drawings: Sequence[Drawing]) -> dict[str, Any]:
+def page_context(
+    analysis: Analysis, drawings: Sequence[Drawing], whole_tables: Mapping[str, Table] | None = None
+) -> dict[str, Any]:
     """Return what the template lays out."""
     from markupsafe import Markup
 
     study, scale = analysis.study, claims_scale(analysis.verdicts)
     links = RunLinks.of(study)
-    whole = report_tables(analysis, drawings)
+    whole = whole_tables or report_tables(analysis, drawings)
     tables = {name: shown(table) for name, table in whole.items()}
     return {
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704 our own file

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmark.errors import AdapterTuneError, MissingError, RequestError
+from benchmark.request import TRAINS_ON_VALIDATION
 from benchmark.result import TrialResult, TrialStatus, why_not_averaged
 from benchmark.spec import SoupRecipe, SoupSpec, TrialSpec
 from tuning.ledger import Ledger, LedgerEntry
@@ -45,7 +46,7 @@ def _check(spec: TrialSpec, recipes: Sequence[SoupRecipe]) -> None:
     if spec.dataset.split == "paper":
         rule = "under the split `paper` the seeds have different splits: a soup would be chosen on training images"
         raise RequestError("soups", list(recipes), rule, "Leave soups out, or use protocol: fair")
-    if spec.dataset.split == "train_and_validation":
+    if spec.dataset.split in TRAINS_ON_VALIDATION:
         raise RequestError("soups", list(recipes), "no validation image is left to choose on", "Leave soups out.")
 
 

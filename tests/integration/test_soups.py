@@ -164,7 +164,13 @@ def test_no_soup_is_made_when_the_seeds_frozen_tensors_differ(trained, tmp_path:
         ({"seed": [0]}, "two seeds or more"),
         ({"protocol": "paper", "dataset": "cifar10", "backbone": "deit_tiny_patch16_224"}, "different splits"),
         ({"backbone": {"name": "vit_nano", "weights": "random"}}, "random weights"),
-        ({"dataset": {"name": "digits", "split": "train_and_validation"}}, "no validation image"),
+        (
+            {
+                "dataset": {"name": "digits", "split": "train_and_validation"},
+                "protocol": {"name": "fair", "selection": "last_epoch"},
+            },
+            "no validation image",
+        ),
         ({"soups": ["uniform", "uniform"]}, "twice"),
         ({"soups": "stirred"}, "uniform"),
     ],

@@ -39,8 +39,8 @@ def test_every_condition_has_its_row_when_there_are_two_hundred(tmp_path):
     generator = np.random.default_rng(0)
     trials = [
         completed(make_spec("lora", seed, rank=rank, alpha=alpha), float(generator.uniform(0.8, 0.9)), 0.85)
-        for rank in range(1, 21)
-        for alpha in range(10)
+        for rank in range(1, 51)
+        for alpha in range(4)
         for seed in range(2)
     ]
     trials += [completed(make_spec("head_only", seed), 0.7, 0.7) for seed in range(2)]
