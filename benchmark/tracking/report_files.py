@@ -14,7 +14,9 @@ REPORT_FOLDER = "report"
 
 
 def store_report(tracking_uri: str, run_id: str, directory: Path, files: Sequence[Path]) -> None:
-    """Store a report's files with its study, in the place of those of an earlier report.
+    """Store a report's files with its study.
+
+    They take the place of an earlier report's; on a server, whose files cannot be removed, of those of the same names.
 
     Args:
         tracking_uri: The store.

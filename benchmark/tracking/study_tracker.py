@@ -209,7 +209,8 @@ class StudyTracker:
         source = schema.as_json({"split_sha256": dataset["split_sha256"]})
         profile = schema.as_json({name: dataset.get(name) for name in ("split", "revision")})
         used = Dataset(dataset["name"][:500], dataset["split_sha256"][:8], "adaptertune", source, profile=profile)
-        context = [InputTag(schema.DATASET_CONTEXT, "training, validation, test")]
+        used_for = "training, validation, test" if spec.get("reads_test", True) else "training, validation"
+        context = [InputTag(schema.DATASET_CONTEXT, used_for)]
         self._client.log_inputs(run.run_id, [DatasetInput(used, context)])
         self._client.log_batch(run.run_id, params=[Param(name, value) for name, value in parameters.items()])
         run.described = True
