@@ -59,7 +59,7 @@ class Block:
     @property
     def place(self) -> str:
         """The block's file and line."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{os.path.relpath(self.page, ROOT)}:{self.line}"
 
     @property
     def is_left_to_others(self) -> bool:
