@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 
+_RUNS_AGAIN = "runs_again"
+"""Marks a `forward` that is run again, so that no block is wrapped twice."""
+
+
 def compile_blocks(model: AdaptedClassifier) -> int:
     """Compile the pretrained blocks that are as they were; what a method changed runs as it is.
 
@@ -44,7 +48,7 @@ def checkpoint_blocks(model: AdaptedClassifier) -> int:
     Returns:
         The number of blocks that are run again.
     """
-    blocks = list(_called_blocks(model))
+    blocks = [block for block in _called_blocks(model) if not hasattr(block.forward, _RUNS_AGAIN)]
     for block in blocks:
         block.forward = _run_again(block.forward)
     return len(blocks)
@@ -64,4 +68,5 @@ def _run_again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         output: Tensor = checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, **options)
         return output
 
+    setattr(checkpointed, _RUNS_AGAIN, True)
     return checkpointed

@@ -21,6 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.launch_plan import LaunchPlan
+from benchmark.training.attention import choose_attention
+from benchmark.training.blocks import checkpoint_blocks
+from benchmark.training.evaluation import Evaluator
 from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.model import AdaptedClassifier
 from benchmark.training.pretrained import autocast_dtype_of
@@ -147,14 +150,17 @@ def step_footprint(model: AdaptedClassifier, precision: str, plan: LaunchPlan, i
     """Return what a training step of a trial takes at its peak.
 
     Args:
-        model: Of fake tensors; a plan that casts frozen weights does so here.
+        model: Of fake tensors; what the plan changes of it is changed here.
         precision: `fp32` or `bf16`.
         plan: Micro-batch, accumulation, device, ranks.
         image_size_pixels: Side of the images.
     """
     dtype = autocast_dtype_of(precision)
+    choose_attention(model.backbone, Evaluator(0, 1, 1, torch.device(plan.device), dtype, plan.explicit_attention))
     if dtype is not None and plan.cast_frozen_weights:
         cast_frozen_weights(model, dtype)
+    if plan.checkpoint_activations:
+        checkpoint_blocks(model)
     trained_bytes = sum(parameter.numel() * BYTES_PER_PARAMETER for parameter in model.trainable().values())
     if plan.accumulation_steps > 1:  # all micro-batches but the first find gradients that are there already
         for parameter in model.trainable().values():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.launch_plan import plan_launch
+from benchmark.launch_plan import ComputeOptions, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.spec import TrialSpec
 from benchmark.training.estimate import estimate
@@ -64,8 +64,18 @@ def test_kept_outputs_are_counted_when_the_frozen_part_is_run_once() -> None:
     # digits: 1,257 / 180 / 360 images, none augmented; a head alone keeps pooled features of width 64 in fp32.
     spec = trial("head_only")
     assert estimate(spec, plan_launch(BATCH_IMAGES)).memory.cache == (1257 + 180 + 360) * 64 * 4
-    assert estimate(spec, plan_launch(BATCH_IMAGES, prefix_cache_bytes=250_000)).memory.cache == (180 + 360) * 64 * 4
-    assert estimate(spec, plan_launch(BATCH_IMAGES, prefix_cache_bytes=0)).memory.cache == 0
+    plans = [plan_launch(BATCH_IMAGES, compute=ComputeOptions(prefix_cache_bytes=most)) for most in (250_000, 0)]
+    assert [estimate(spec, plan).memory.cache for plan in plans] == [(180 + 360) * 64 * 4, 0]
+
+
+def test_fewer_activations_are_counted_when_blocks_are_run_again() -> None:
+    spec = trial("full_finetune")
+    kept, again = (
+        estimate(spec, plan_launch(BATCH_IMAGES, compute=ComputeOptions(checkpoint_activations=switch))).memory
+        for switch in (False, True)
+    )
+    assert again.activations < kept.activations / 2
+    assert again.weights == kept.weights
 
 
 def test_micro_batch_is_the_largest_that_fits_when_memory_is_scarce() -> None:
@@ -97,7 +107,7 @@ def test_each_part_is_divided_from_its_stage_on() -> None:
 def test_little_memory_is_taken_when_the_backbone_is_huge() -> None:
     code = """
 import resource
-from benchmark.launch_plan import plan_launch
+from benchmark.launch_plan import ComputeOptions, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.training.estimate import estimate
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
