@@ -62,10 +62,34 @@ class LaunchPlan(ComputeOptions):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="what the ranks compute on")
     threads_per_worker: int = Field(default=1, ge=1, description="CPU threads of a rank's torch operations")
 
+    num_reductions: int = Field(
+        default=0, ge=0, description="how often the micro-batch was made smaller after memory had run out"
+    )
+
     @property
     def global_batch_images(self) -> int:
         """Images per optimiser step: workers x accumulation x micro-batch."""
         return self.num_workers * self.accumulation_steps * self.micro_batch_images
+
+
+def reduced(plan: LaunchPlan) -> LaunchPlan | None:
+    """Return a plan of the same global batch that takes less memory; none where the micro-batch is one image.
+
+    The micro-batch is halved (divided by its smallest factor where it is odd), and as many more of them make a step.
+    What a rank keeps of frozen outputs is halved too.
+    """
+    micro_batch = plan.micro_batch_images
+    factor = next((divisor for divisor in range(2, micro_batch + 1) if micro_batch % divisor == 0), None)
+    if factor is None:
+        return None
+    return plan.model_copy(
+        update={
+            "micro_batch_images": micro_batch // factor,
+            "accumulation_steps": plan.accumulation_steps * factor,
+            "prefix_cache_bytes": plan.prefix_cache_bytes // 2,
+            "num_reductions": plan.num_reductions + 1,
+        }
+    )
 
 
 def plan_launch(

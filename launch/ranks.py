@@ -105,6 +105,10 @@ class Rank:
         address = ray.util.get_node_ip_address()
         return RankIdentity(context.get_node_id(), address, os.getpid(), imported_sources())
 
+    def is_there(self) -> bool:
+        """Answer, in a thread of its own, while a trial runs in another."""
+        return True
+
     def warm_up(self) -> None:
         """Import what the trial needs, while the driver's side still prepares other things."""
         import torch

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +16,7 @@ from benchmark.result import EpochRecord, TrialResult, TrialStatus
 from benchmark.training.failure import status_of
 from benchmark.training.process_group import LOOPBACK_ADDRESS
 from launch.cluster import living_nodes
+from launch.limits import HEARTBEAT, NO_LIMITS, Pulse, TrialLimits
 from launch.ranks import Rank, RankFailure, RankIdentity, RankStep, TrialProgram
 from launch.resources import TrialResources
 from launch.staging import Sources, check_sources
@@ -19,6 +24,9 @@ from launch.staging import Sources, check_sources
 START_TIMEOUT_SECONDS = 180.0
 NODE_SETTLE_TIMEOUT_SECONDS = 120.0
 """How long a node may neither answer nor be declared dead. Longer than Ray's default health check."""
+
+KILL_TIMEOUT_SECONDS = 20.0
+"""How long a node may take to kill a process of its own."""
 
 GRACE_SECONDS = 2.0
 """How long the other ranks may still speak after one has failed: a dead peer shows as a broken connection first."""
@@ -37,6 +45,16 @@ class GroupFailedError(TrialError):
         super().__init__(failure.reason)
         self.failure = failure
         self.is_lost = failure.status in (TrialStatus.NODE_LOST, TrialStatus.TIMED_OUT)
+
+
+class PastLimitError(GroupFailedError):
+    """The time that the trial may take is over: no fault of the group's, and no reason to try again."""
+
+    def __init__(self) -> None:
+        """Raise for the trial that runs."""
+        hint = "a higher resources.max_trial_minutes lets it go on from its last epoch"
+        super().__init__(RankFailure(TrialStatus.TIMED_OUT, f"the trial is past its time limit: {hint}"))
+        self.is_lost = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +100,14 @@ class GroupStep:
 class WorkerGroup:
     """The rank actors of one slot."""
 
-    def __init__(self, shape: GroupShape, program: TrialProgram, sources: Sources, placement_group: Any) -> None:
+    def __init__(
+        self,
+        shape: GroupShape,
+        program: TrialProgram,
+        sources: Sources,
+        placement_group: Any,
+        limits: TrialLimits = NO_LIMITS,
+    ) -> None:
         """Describe a group; `start` brings it up.
 
         Args:
@@ -90,11 +115,13 @@ class WorkerGroup:
             program: What they run.
             sources: The driver's, which every rank's must equal.
             placement_group: Ray's, with one bundle a rank.
+            limits: How long a rank may be silent.
         """
         self._shape = shape
         self._program = program
         self._sources = sources
         self._placement_group = placement_group
+        self._limits = limits
         self._ranks: list[Any] = []
         self._identities: list[RankIdentity] = []
         self._under_way: list[Any] = []
@@ -140,14 +167,18 @@ class WorkerGroup:
         self._gather([rank.begin.remote(plan_json, list(spec_jsons), *checkpoints) for rank in self._ranks])
         self._send_on()
 
-    def advance(self) -> GroupStep:
+    def advance(self, seconds_left: float | None = None) -> GroupStep:
         """Wait for the ranks' next report. Before the last they go on at once: who reads a report keeps none waiting.
 
+        Args:
+            seconds_left: How long the trial may still take; none for as long as it takes.
+
         Raises:
+            PastLimitError: That time is over; the group is gone.
             GroupFailedError: A rank failed or died. Where the others may hang in a collective, the group is gone.
         """
         returned, self._under_way = self._under_way, []
-        steps = self._gather([references[0] for references in returned], timeout_seconds=None)
+        steps = self._watched([references[0] for references in returned], seconds_left)
         _, checkpoint, predictions = returned[0]
         first = steps[0]
         if not first.is_last:
@@ -193,7 +224,8 @@ class WorkerGroup:
 
         resources = self._shape.resources
         return (
-            ray.remote(Rank)
+            # Its concurrency groups are the one thing that `options` would silently ignore.
+            ray.remote(concurrency_groups={HEARTBEAT: 1})(Rank)  # type: ignore[call-overload]
             .options(
                 num_cpus=resources.cpus_per_worker,
                 num_gpus=resources.gpus_per_worker,
@@ -216,18 +248,55 @@ class WorkerGroup:
         pairs = zip(self._ranks, addresses, strict=True)
         return [rank.join.remote(host, port, address, self._shape.device) for rank, address in pairs]
 
-    def _gather(self, references: list[Any], timeout_seconds: float | None = START_TIMEOUT_SECONDS) -> list[Any]:
-        """Return all ranks' answers; as soon as one fails, end the group where it cannot go on, and raise."""
+    def _watched(self, references: list[Any], seconds_left: float | None) -> list[Any]:
+        """Return all ranks' answers, however long they take: until the trial's time is over, or a rank is silent."""
+        pulse = Pulse(self._ranks, self._limits)
+        ends = math.inf if seconds_left is None else time.monotonic() + seconds_left
+
+        def end_in_time() -> None:
+            if time.monotonic() >= ends:
+                self.kill()
+                raise PastLimitError
+
+        def look_around() -> None:
+            end_in_time()
+            silent = [self._identities[index] for index in pulse.silent_ranks()]
+            if silent:
+                for identity in silent:
+                    _end_process(identity)
+                where = ", ".join(f"process {one.pid} on {one.node_address}" for one in silent)
+                reason = f"no sign of life for {self._limits.max_silence_seconds:g} s from {where}"
+                self._fail([RankFailure(TrialStatus.NODE_LOST, reason)], may_go_on=False)
+
+        # Epochs may come faster than it is looked around.
+        end_in_time()
+        return self._gather(references, self._limits.seconds_between_questions, look_around)
+
+    def _gather(
+        self,
+        references: list[Any],
+        patience_seconds: float = START_TIMEOUT_SECONDS,
+        when_nothing_comes: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Return all ranks' answers; as soon as one fails, end the group where it cannot go on, and raise.
+
+        Args:
+            references: One a rank.
+            patience_seconds: How long nothing may come.
+            when_nothing_comes: Called after so long, again and again; none: the group has failed.
+        """
         import ray
 
         answers: dict[Any, Any] = {}
         pending = list(references)
         while pending and not any(map(_failure_in, answers.values())):
-            done, pending = ray.wait(pending, num_returns=1, timeout=timeout_seconds)
+            done, pending = ray.wait(pending, num_returns=1, timeout=patience_seconds)
             answers |= {reference: _answer_of(reference) for reference in done}
-            if not done:
-                silence = f"no answer from {len(pending)} ranks within {timeout_seconds:g} s"
+            if not done and when_nothing_comes is None:
+                silence = f"no answer from {len(pending)} ranks within {patience_seconds:g} s"
                 self._fail([RankFailure(TrialStatus.TIMED_OUT, silence)], may_go_on=False)
+            if not done and when_nothing_comes is not None:
+                when_nothing_comes()
         if pending:
             late, pending = ray.wait(pending, num_returns=len(pending), timeout=GRACE_SECONDS)
             answers |= {reference: _answer_of(reference) for reference in late}
@@ -258,6 +327,22 @@ _CAUSES_FIRST = (
     TrialStatus.FAILED,
     TrialStatus.TIMED_OUT,
 )
+
+
+def _end_process(identity: RankIdentity) -> None:
+    """Kill a rank's process by its id: Ray asks a process to end itself, which a stopped one never does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    strategy = NodeAffinitySchedulingStrategy(identity.node_id, soft=False)
+    killing = ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=strategy).remote(identity.pid)
+    # Where the whole node is frozen nobody answers.
+    ray.wait([killing], timeout=KILL_TIMEOUT_SECONDS)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _answer() -> None:

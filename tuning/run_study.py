@@ -236,6 +236,7 @@ def _run_open_trials(
             max_trials_per_pack=_max_trials_per_pack(growing.study, settings),
             max_concurrent_trials=growing.study.spec.resources.max_concurrent_trials,
             wait_for_nodes_seconds=growing.study.spec.resources.wait_for_nodes_seconds,
+            limits=growing.study.spec.resources.limits,
         )
         tracking.open()
     except KeyboardInterrupt:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import RequestError, SourceMismatchError
+from benchmark.errors import MissingError, RequestError, SourceMismatchError
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect, living_nodes
+from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible, count_slots
 from launch.worker_group import GroupShape
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from tuning.tune_run import DriverSide, Observer
 
 _logger = logging.getLogger(__name__)
+
+
+_PLACEMENT_IS_STUCK = (
+    "The Ray cluster places no trial though it has room for one, as it may after a node froze. What was recorded "
+    "stays: restart the cluster (`ray stop`, `ray start`), and run the same command again."
+)
 
 
 def run_trials(
@@ -44,6 +51,7 @@ def run_trials(
     max_trials_per_pack: int = 1,
     max_concurrent_trials: int | None = None,
     wait_for_nodes_seconds: float = 60.0,
+    limits: TrialLimits = NO_LIMITS,
 ) -> dict[str, TrialStatus]:
     """Run those trials that have no final status yet, as many at once as the cluster holds.
 
@@ -63,12 +71,13 @@ def run_trials(
         max_trials_per_pack: How many trials may train in one pass; 1: each alone.
         max_concurrent_trials: How many may train at once, a pack counting as one; none: what the cluster holds.
         wait_for_nodes_seconds: How long a trial that may have fewer workers waits for a lost node's replacement.
+        limits: What ends a trial before it is done.
 
     Returns:
         The status of each trial that ended in this run.
 
     Raises:
-        MissingError: A trial can never fit on the cluster, or there is none.
+        MissingError: A trial can never fit on the cluster, or there is none, or it places nothing any more.
         RequestError: The address or a trial's resources are wrong.
         SourceMismatchError: A worker runs other sources than this process.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the ranks are gone and what was recorded can be resumed.
@@ -81,8 +90,9 @@ def run_trials(
     with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
         _check_feasible(open_trials, cluster)
         on_connected()
-        limits = _Limits(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
-        run = _Run(cluster, ledger, study, program or TrialProgram(), observer, should_stop, trial_scheduler, limits)
+        capacity = _Capacity(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
+        what = program or TrialProgram()
+        run = _Run(cluster, ledger, study, what, observer, should_stop, trial_scheduler, capacity, limits)
         while open_trials:
             statuses |= run.run(open_trials)
             open_trials = [] if should_stop() else _without_final(next_round(), ledger)
@@ -97,7 +107,7 @@ def _check_feasible(trials: Sequence[ScheduledTrial], cluster: Cluster) -> None:
 
 
 @dataclass(frozen=True)
-class _Limits:
+class _Capacity:
     max_trials_per_pack: int
     max_concurrent_trials: int | None
     wait_for_nodes_seconds: float
@@ -115,7 +125,8 @@ class _Run:
         observer: Observer,
         should_stop: Callable[[], bool],
         trial_scheduler: Callable[[], Any],
-        limits: _Limits,
+        capacity: _Capacity,
+        limits: TrialLimits,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
@@ -124,6 +135,7 @@ class _Run:
         self._observer = observer
         self._should_stop = should_stop
         self._trial_scheduler = trial_scheduler
+        self._capacity = capacity
         self._limits = limits
 
     def run(self, trials: Sequence[ScheduledTrial]) -> dict[str, TrialStatus]:
@@ -131,7 +143,7 @@ class _Run:
         statuses: dict[str, TrialStatus] = {}
         asked = {trial.spec.trial_id: trial for trial in trials}
         for group in in_turn(self._fitted(trials)):
-            watch = CapacityWatch(group, self._limits.wait_for_nodes_seconds)
+            watch = CapacityWatch(group, self._capacity.wait_for_nodes_seconds)
             statuses |= self._run_group(group, watch)
             if watch.has_given_up and not self._should_stop():
                 ended = {trial_id for trial_id, status in statuses.items() if status is not TrialStatus.NODE_LOST}
@@ -157,9 +169,9 @@ class _Run:
             return {}
         driver_side = DriverSide(self._observer, lambda: self._should_stop() or watch.is_too_small())
         trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
-        shape, cap = group[0].shape, self._limits.max_concurrent_trials
+        shape, cap = group[0].shape, self._capacity.max_concurrent_trials
         num_slots = count_slots(shape.resources, shape.num_workers, living_nodes())
-        packs = packed(group, self._limits.max_trials_per_pack, min(num_slots, cap or num_slots))
+        packs = packed(group, self._capacity.max_trials_per_pack, min(num_slots, cap or num_slots))
         run_tune(
             [[trial.spec.trial_id for trial in pack] for pack in packs],
             self._settings(shape, trials),
@@ -170,13 +182,15 @@ class _Run:
         )
         if driver_side.refusal is not None:
             raise SourceMismatchError(driver_side.refusal)
+        if driver_side.is_stuck:
+            raise MissingError(_PLACEMENT_IS_STUCK)
         return driver_side.statuses | self._record_the_rest(driver_side, trials)
 
     def _settings(self, shape: GroupShape, trials: dict[str, tuple[str, str]]) -> SlotSettings:
         from tuning.trainable import SlotSettings
 
         recorder = start_recorder(self._ledger.output_directory, self._study, trials, self._cluster.driver_node_id)
-        return SlotSettings(shape, self._program, self._cluster.sources, recorder, time.time())
+        return SlotSettings(shape, self._program, self._cluster.sources, recorder, time.time(), self._limits)
 
     def _record_the_rest(self, driver_side: DriverSide, trials: dict[str, tuple[str, str]]) -> dict[str, TrialStatus]:
         """Record the trials whose slot could not do it: given up by the search, or lost with their slot."""

@@ -2,7 +2,8 @@
 
 A trial's failure is its result: it is recorded and the slot goes on. A lost rank is no result: the trials go on from
 their last epoch in a fresh group, up to `MAX_RETRIES` times. What ends a pack as a whole says nothing about its single
-trials, so the ones that are left then run one after the other.
+trials, so the ones that are left then run one after the other. A trial that runs out of memory goes on from its last
+epoch with a smaller micro-batch, and more of them a step, until it fits or the micro-batch is one image.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import RankFailure
-from launch.worker_group import GroupFailedError, GroupStep, WorkerGroup
+from launch.worker_group import GroupFailedError, GroupStep, PastLimitError, WorkerGroup
+from tuning.micro_batches import MicroBatches
 from tuning.recorder import Assignment
 
 MAX_RETRIES = 2
@@ -40,15 +43,18 @@ class SlotStep:
 class Slot:
     """A worker group and the trials that are in it."""
 
-    def __init__(self, group: WorkerGroup, recorder: Any) -> None:
+    def __init__(self, group: WorkerGroup, recorder: Any, limits: TrialLimits = NO_LIMITS) -> None:
         """Describe an empty slot.
 
         Args:
             group: The ranks, not started yet.
             recorder: The actor that writes the ledger.
+            limits: What ends a trial before it is done.
         """
         self._group = group
         self._recorder = recorder
+        self._limits = limits
+        self._sizes = MicroBatches()
         self._lots: list[list[str]] = []
         self._must_begin = False
         self._is_untouched = False
@@ -89,7 +95,7 @@ class Slot:
                 self._guarded(self._begin)
             step = None
             while step is None and self._failure is None:
-                step = self._guarded(self._group.advance)
+                step = self._guarded(self._advance)
             if step is not None:
                 return self._recorded(step)
             assert self._failure is not None
@@ -118,28 +124,48 @@ class Slot:
         self._failure = None
 
     def _guarded(self, action: Any) -> Any:
-        """Return the action's value; when a rank is lost, begin again from the last epoch and return none."""
+        """Return the action's value; after what can be mended, begin again from the last epoch and return none."""
         try:
             return action()
         except GroupFailedError as error:
-            lost = error
-        while lost.is_lost and self._num_retries < MAX_RETRIES:
-            self._num_retries += 1
+            failed = error
+        while self._can_begin_again(failed):
             try:
                 self._group.kill()
                 self._group.await_settled_nodes()
                 self._begin()
                 return None
             except GroupFailedError as error:
-                lost = error
-        self._failure = lost.failure
+                failed = error
+        self._failure = failed.failure
         return None
+
+    def _can_begin_again(self, failed: GroupFailedError) -> bool:
+        if failed.failure.status is TrialStatus.OUT_OF_MEMORY:
+            return len(self._lots[0]) == 1 and self._sizes.reduce()
+        if not failed.is_lost or self._num_retries >= MAX_RETRIES:
+            return False
+        self._num_retries += 1
+        return True
+
+    def _advance(self) -> GroupStep:
+        return self._group.advance(self._seconds_left())
+
+    def _seconds_left(self) -> float | None:
+        """Return how long these trials may still take: until the first of them is past its limit."""
+        if self._limits.max_trial_seconds is None:
+            return None
+        lot = self._lots[0]
+        spent = max(self._spent_seconds[trial_id] for trial_id in lot) + self._seconds_since_charge() / len(lot)
+        return (self._limits.max_trial_seconds - spent) * len(lot)
 
     def _begin(self) -> None:
         import ray
 
         self._settle(keep=0)
         lot = self._lots[0]
+        if self._spent_seconds.keys() >= set(lot) and (self._seconds_left() or 1) < 0:
+            raise PastLimitError
         assigned = [self._recorder.begin.options(num_returns=2).remote(trial_id) for trial_id in lot]
         if not self._group.is_running:
             self._group.start()
@@ -147,7 +173,8 @@ class Slot:
         for trial_id, assignment in zip(lot, assignments, strict=True):
             self._spent_seconds.setdefault(trial_id, assignment.wall_seconds_before)
         specs = [assignment.spec_json for assignment in assignments]
-        self._group.begin(assignments[0].plan_json, specs, [checkpoint for _, checkpoint in assigned])
+        plan_json = self._sizes.plan_of(specs[0], assignments[0].plan_json)
+        self._group.begin(plan_json, specs, [checkpoint for _, checkpoint in assigned])
 
     def _recorded(self, step: GroupStep) -> SlotStep:
         """Write down what a step brought."""
@@ -174,6 +201,8 @@ class Slot:
         (trial_id,) = self._lots[0]
         self._failure = None
         reason = failure.reason
+        if failure.status is TrialStatus.OUT_OF_MEMORY:
+            reason += self._sizes.story()
         if self._num_retries:
             reason += f" (after {self._num_retries} retries from the last epoch)"
         return self._close(trial_id, self._write_failure(trial_id, RankFailure(failure.status, reason)))
@@ -201,12 +230,13 @@ class Slot:
 
     def _charge(self) -> None:
         """Share the time since the last report among the trials that ran meanwhile."""
-        now, lot = time.time(), self._lots[0]
+        lot, seconds = self._lots[0], self._seconds_since_charge()
         for trial_id in lot:
-            self._spent_seconds[trial_id] = self._spent_seconds.get(trial_id, 0.0) + (
-                now - self._charged_until_seconds
-            ) / len(lot)
-        self._charged_until_seconds = now
+            self._spent_seconds[trial_id] = self._spent_seconds.get(trial_id, 0.0) + seconds / len(lot)
+        self._charged_until_seconds += seconds
+
+    def _seconds_since_charge(self) -> float:
+        return time.time() - self._charged_until_seconds
 
     def _settle(self, keep: int) -> None:
         """Wait until at most `keep` of the writes are still on their way."""

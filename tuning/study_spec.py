@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.launch_plan import ComputeOptions
 from benchmark.request import BackboneRequest, DatasetRequest, ProtocolRequest
 from benchmark.spec import Frozen, SoupRecipe
+from launch.limits import DEFAULT_SILENCE_SECONDS, TrialLimits
 from launch.resources import PlacementStrategy
 from reports.claims import ClaimSpec
 from tuning.matching import MatchSpec, read_match
@@ -62,6 +63,12 @@ class ResourcesSpec(ComputeOptions):
         default=None,
         description="folder such as s3://BUCKET/FOLDER, from which a driver elsewhere can go on",
     )
+    max_trial_minutes: float | None = Field(
+        default=None, gt=0, description="wall time after which a trial ends as TIMED_OUT; a higher limit lets it go on"
+    )
+    max_silence_seconds: float = Field(
+        default=DEFAULT_SILENCE_SECONDS, gt=0, description="after which a worker's process that does not answer is lost"
+    )
     by_method: dict[str, WorkersSpec] = Field(
         default_factory=dict, description="other workers, accumulation and priority for the methods named"
     )
@@ -86,6 +93,12 @@ class ResourcesSpec(ComputeOptions):
         """Return the resources of one method's trials."""
         own = self.by_method.get(name, WorkersSpec()).model_dump(exclude_none=True)
         return self.model_copy(update={**own, "by_method": {}})
+
+    @property
+    def limits(self) -> TrialLimits:
+        """What ends a trial before it is done."""
+        minutes = self.max_trial_minutes
+        return TrialLimits(None if minutes is None else 60 * minutes, self.max_silence_seconds)
 
 
 def distinct_seeds(seeds: list[int]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 
 from benchmark.errors import SourceMismatchError
+from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.staging import Sources
 from launch.worker_group import GroupShape, WorkerGroup
@@ -47,6 +48,7 @@ class SlotSettings:
         sources: The driver's sources, which everyone's must equal.
         recorder: The actor that writes the ledger.
         started_at_seconds: When the driver handed the trials over, Unix time.
+        limits: What ends a trial before it is done.
     """
 
     shape: GroupShape
@@ -54,6 +56,7 @@ class SlotSettings:
     sources: Sources
     recorder: Any
     started_at_seconds: float
+    limits: TrialLimits = NO_LIMITS
 
 
 class SlotTrainable(tune.Trainable):
@@ -64,8 +67,9 @@ class SlotTrainable(tune.Trainable):
         import ray
 
         settings: SlotSettings = config["settings"]
-        group = WorkerGroup(settings.shape, settings.program, settings.sources, ray.util.get_current_placement_group())
-        self._slot = Slot(group, settings.recorder)
+        placement, limits = ray.util.get_current_placement_group(), settings.limits
+        group = WorkerGroup(settings.shape, settings.program, settings.sources, placement, limits)
+        self._slot = Slot(group, settings.recorder, limits)
         self._slot.take(ids_of(config), max(settings.started_at_seconds, process_started_at_seconds()))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

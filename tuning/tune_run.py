@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune import Callback, Stopper
 
 from benchmark.result import EpochRecord, TrialStatus
+from tuning.placement_watch import PlacementWatch
 from tuning.trainable import (
     RECORD,
     REFUSAL,
@@ -69,6 +70,8 @@ class DriverSide(Callback, Stopper):
         self.refusal: str | None = None
         self._started: set[str] = set()
         self._is_stopping = False
+        self._placement = PlacementWatch()
+        self.is_stuck = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the observer out of the copy of itself that the Tuner saves: it holds locks, and is never restored."""
@@ -113,7 +116,8 @@ class DriverSide(Callback, Stopper):
 
     def stop_all(self) -> bool:
         """Tune: whether the whole run ends."""
-        self._is_stopping = self._is_stopping or self.refusal is not None or self._should_stop()
+        self.is_stuck = self.is_stuck or self._placement.is_stuck()
+        self._is_stopping = self._is_stopping or self.is_stuck or self.refusal is not None or self._should_stop()
         return self._is_stopping
 
 

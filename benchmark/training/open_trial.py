@@ -419,7 +419,7 @@ def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:
     return Evaluator(
         rank=rank,
         world_size=plan.num_workers,
-        batch_images=max(plan.micro_batch_images, 256 if plan.device == "cuda" else 64),
+        batch_images=max(plan.micro_batch_images, (256 if plan.device == "cuda" else 64) >> plan.num_reductions),
         device=torch.device(plan.device),
         autocast_dtype=autocast_dtype_of(spec.training.precision),
         explicit_attention=plan.explicit_attention,

@@ -6,114 +6,20 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
-from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmark.errors import MissingError, SourceMismatchError
 from benchmark.launch_plan import plan_launch
-from benchmark.result import EpochRecord, TrialStatus
-from launch import cluster
-from launch.ranks import TrialProgram
+from benchmark.result import TrialStatus
 from launch.resources import TrialResources
 from launch.staging import Sources
+from tests.cluster.fake_study import Listener, alone, in_one_slot, in_pairs, processes_of, result_of, run
 from tests.trials import make_spec
-from tuning import packing, scheduler
+from tuning import scheduler
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
-from tuning.scheduler import run_trials
-
-PROGRAM = TrialProgram("fake_trial:trial_steps", "fake_trial:pack_steps", adopt=False)
-PROGRAMS_FOLDER = str(Path(__file__).parent / "programs")
-
-
-class Listener:
-    """Keeps what the driver is told."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.epochs: dict[str, list[int]] = {}
-        self.ended: dict[str, TrialStatus] = {}
-
-    def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
-        self.started.append(trial_id)
-
-    def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
-        self.epochs.setdefault(trial_id, []).append(record.epoch)
-
-    def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
-        self.ended[trial_id] = status
-
-
-def shared_memory_files() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
-
-
-def own_children() -> list[str]:
-    children = psutil.Process().children(recursive=True)
-    return [child.name() for child in children if child.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.fixture(scope="module")
-def decoy_folder(tmp_path_factory) -> Path:
-    """A folder whose own packages have the names of the suite's."""
-    folder = tmp_path_factory.mktemp("user")
-    for name in ("benchmark", "reports", "tests"):
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("raise ImportError('a decoy was imported')\n")
-    (folder / "launch.py").write_text("raise ImportError('a decoy was imported')\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def connected(decoy_folder):
-    """One cluster for the whole module, started from a folder full of decoys; at the end nothing of it is left."""
-    shared_memory, home = shared_memory_files(), set(Path.home().iterdir())
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(decoy_folder):
-        patch.setenv("PYTHONPATH", PROGRAMS_FOLDER)
-        with cluster.connect("local", num_cpus=2) as connection:
-            folder = Path(connection.sources.folder).parent
-            assert folder.exists()
-            yield connection
-    assert not folder.exists()
-    assert shared_memory_files() <= shared_memory
-    assert set(Path.home().iterdir()) <= home
-    assert own_children() == []
-
-
-@pytest.fixture
-def shared_cluster(connected, monkeypatch):
-    """Lets `run_trials` use the module's cluster instead of starting its own."""
-
-    @contextlib.contextmanager
-    def already_connected(address, num_cpus=None):
-        yield connected
-
-    monkeypatch.setattr(scheduler, "connect", already_connected)
-    return connected
-
-
-def run(trials: list[ScheduledTrial], ledger: Ledger, listener: Listener | None = None, **options):
-    return run_trials(trials, "local", ledger, listener or Listener(), study="demo", program=PROGRAM, **options)
-
-
-def alone(seed: int, **options) -> ScheduledTrial:
-    return ScheduledTrial(make_spec(seed, **options), plan_launch(4))
-
-
-def in_pairs(seed: int, **options) -> ScheduledTrial:
-    return ScheduledTrial(make_spec(seed, **options), plan_launch(4, num_workers=2))
-
-
-def in_one_slot(trial: ScheduledTrial) -> ScheduledTrial:
-    return dataclasses.replace(trial, resources=TrialResources(cpus_per_worker=2))
-
-
-def result_of(ledger: Ledger, trial: ScheduledTrial):
-    result = ledger.result(trial.spec.trial_id)
-    assert result is not None
-    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +38,8 @@ STATUSES = ["COMPLETED", "FAILED", "COMPLETED", "OUT_OF_MEMORY", "DIVERGED", "CO
 
 @pytest.fixture(scope="module")
 def mixed_run(connected, tmp_path_factory):
-    trials = [alone(seed, kind=kind) for seed, kind in enumerate(KINDS)]
+    # A micro-batch of one image, which cannot be made smaller when memory runs out.
+    trials = [alone(seed, accumulation_steps=4, kind=kind) for seed, kind in enumerate(KINDS)]
     ledger, listener = Ledger(tmp_path_factory.mktemp("output")), Listener()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduler, "connect", lambda *_: contextlib.nullcontext(connected))
@@ -181,16 +88,6 @@ def test_only_unfinished_trials_run_when_the_study_is_run_again(mixed_run, share
     run(mixed_run.trials, mixed_run.ledger, listener)
     expected = [mixed_run.trials[index].spec.trial_id for index in (1, 3)]
     assert sorted(listener.started) == sorted(expected)
-
-
-@pytest.fixture
-def all_pack(monkeypatch):
-    """Lets trials without training pack, whose options no real method has."""
-    monkeypatch.setattr(packing, "_packs", lambda spec: True)
-
-
-def processes_of(ledger: Ledger, trial: ScheduledTrial) -> list[str]:
-    return result_of(ledger, trial).reason.split("[")[1].strip("]").split(", ")
 
 
 def test_trials_of_a_pack_are_stored_one_by_one_when_one_of_them_diverges(shared_cluster, tmp_path, all_pack):

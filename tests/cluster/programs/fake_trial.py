@@ -26,14 +26,15 @@ def trial_steps(
     rank = torch.distributed.get_rank()
     started_epochs = json.loads(resume_from) if resume_from else []
     for epoch in range(len(started_epochs), spec.training.epochs + 1):
-        _misbehave(spec, rank, epoch)
+        _tell_process(spec, rank)
+        _misbehave(spec, rank, epoch, plan)
         time.sleep(float(spec.method.options.get("seconds", 0)))
         total = torch.ones(1)
         torch.distributed.all_reduce(total)
         assert total.item() == plan.num_workers
         started_epochs.append(os.getpid() if rank == 0 else 0)
         yield EpochReport(_record(epoch), json.dumps(started_epochs).encode() if rank == 0 else None)
-    yield TrialOutcome(_result(spec, started_epochs), b"predictions", b"adapter")
+    yield TrialOutcome(_result(spec, started_epochs, plan), b"predictions", b"adapter")
 
 
 def pack_steps(
@@ -53,7 +54,13 @@ def pack_steps(
             yield MemberReport(trial_id, report)
 
 
-def _misbehave(spec: TrialSpec, rank: int, epoch: int) -> None:
+def _tell_process(spec: TrialSpec, rank: int) -> None:
+    """Write down which process runs a rank, for tests that stop it from outside."""
+    if "processes" in spec.method.options:
+        Path(str(spec.method.options["processes"]), str(rank)).write_text(str(os.getpid()))
+
+
+def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None:
     options = spec.method.options
     if epoch != 1 or rank != options.get("rank", 0):
         return
@@ -62,10 +69,23 @@ def _misbehave(spec: TrialSpec, rank: int, epoch: int) -> None:
         raise ValueError("no such block")
     if kind == "diverge":
         raise DivergedError("the loss is nan")
-    if kind == "memory":
+    if kind == "memory" and plan.micro_batch_images > int(options.get("images", 0)):
         torch.empty(2**50)
+    if kind == "fill" and plan.micro_batch_images > int(options.get("images", 0)):
+        _fill_memory(int(options["mebibytes"]))
+    if kind == "freeze_once" and _is_first_time(spec):
+        os.kill(os.getpid(), signal.SIGSTOP)
     if kind == "die" or (kind == "die_once" and _is_first_time(spec)):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fill_memory(mebibytes: int) -> None:
+    """Take memory until somebody ends this process, or so much is taken; then keep it for a while."""
+    taken = []
+    for _ in range(mebibytes // 64):
+        taken.append(torch.ones(64 * 2**18))
+        time.sleep(0.05)
+    time.sleep(20)
 
 
 def _is_first_time(spec: TrialSpec) -> bool:
@@ -88,7 +108,8 @@ def _record(epoch: int) -> EpochRecord:
     )
 
 
-def _result(spec: TrialSpec, started_epochs: list[int]) -> TrialResult:
+def _result(spec: TrialSpec, started_epochs: list[int], plan: LaunchPlan) -> TrialResult:
+    batches = f"{plan.micro_batch_images}x{plan.accumulation_steps}"
     cost = Cost(
         num_trainable_parameters=1,
         num_adapter_parameters=1,
@@ -105,7 +126,7 @@ def _result(spec: TrialSpec, started_epochs: list[int]) -> TrialResult:
         condition_id=spec.condition_id,
         spec=spec.model_dump(mode="json"),
         status=TrialStatus.COMPLETED,
-        reason=f"{benchmark.__file__} {Path.cwd()} {started_epochs}",
+        reason=f"{benchmark.__file__} {Path.cwd()} {started_epochs} {batches}",
         epochs=[_record(epoch) for epoch in range(len(started_epochs))],
         cost=cost,
     )
