@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import MissingError, RequestError
 from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
+from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
 from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
@@ -86,7 +87,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
 
     Raises:
         RequestError: The address is of no such form, or Ray Client's.
-        MissingError: There is no cluster at the address.
+        MissingError: There is no cluster at the address, or its head is lost.
     """
     check_address(address, num_cpus)
     _check_reachable(address)
@@ -95,7 +96,9 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
         sources = stage_sources(folder / "code")
         try:
             _initialise(address, num_cpus, folder)
-            yield _describe(address, sources, folder)
+            # Without its head Ray may not even come to an end here: the watch sees to that too.
+            with _watched(address), _disconnected_after(folder):
+                yield _describe(address, sources, folder)
         finally:
             _disconnect(folder)
 
@@ -194,10 +197,26 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
         raise MissingError(f"Ray's own processes did not start here: {error} {hint}") from error
 
 
+def _watched(address: str) -> contextlib.AbstractContextManager[None]:
+    """Watch the head of a cluster that stands; an own one goes with this machine."""
+    import ray
+
+    own = address == "local"
+    return contextlib.nullcontext() if own else head_watched(ray.get_runtime_context().gcs_address)
+
+
 def _describe(address: str, sources: Sources, folder: Path) -> Cluster:
     import ray
 
     return Cluster(address, living_nodes(), ray.get_runtime_context().get_node_id(), sources, folder)
+
+
+@contextlib.contextmanager
+def _disconnected_after(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _disconnect(folder)
 
 
 def _disconnect(folder: Path) -> None:
@@ -258,7 +277,7 @@ def _temporary_root() -> Path:
 
 @contextlib.contextmanager
 def _environment(address: str) -> Iterator[None]:
-    changes = {**_QUIET_ENVIRONMENT, GIT_VARIABLE: git_variable()}
+    changes = {**_QUIET_ENVIRONMENT, **RECONNECT_ENVIRONMENT, GIT_VARIABLE: git_variable()}
     if address == "local":
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
