@@ -7,11 +7,9 @@ import contextlib
 import importlib.util
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -22,16 +20,14 @@ import pytest
 import yaml
 
 from tests.cluster.study_command import ONE_AT_A_TIME, REPOSITORY, start_run, write_study
+from tests.postgres_server import PROGRAMS, postgres
 
 VALUES = {name: f"{name.lower().replace('_', '')}0123456789" for name in ("POSTGRES_PASSWORD", "S3_ACCESS_KEY")}
 VALUES |= {name: f"{name.lower().replace('_', '')}0123456789" for name in ("S3_SECRET_KEY", "MLFLOW_SECRET_KEY")}
 VALUES["MLFLOW_ADMIN_PASSWORD"] = "correcthorsebattery"
 
-# Debian keeps initdb off the path.
-SERVERS = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
-SERVERS += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 MISSING = [name for name in ("psycopg2", "boto3", "moto", "flask_wtf") if importlib.util.find_spec(name) is None]
-MISSING += [] if SERVERS else ["PostgreSQL"]
+MISSING += [] if PROGRAMS else ["PostgreSQL"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}")]
 
@@ -72,34 +68,6 @@ def await_listener(port: int, log: Path, path: str | None = None) -> None:
     raise RuntimeError(log.read_text())
 
 
-@contextlib.contextmanager
-def postgres() -> Iterator[int]:
-    """Run PostgreSQL with the stack's user and database. It refuses to run as root, and pytest's folders are root's."""
-    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
-        yield from _postgres(Path(folder))
-
-
-def _postgres(folder: Path) -> Iterator[int]:
-    data, port, programs = folder / "data", free_port(), SERVERS[0]
-    folder.chmod(0o755)
-    data.mkdir(mode=0o700)
-    user = "nobody" if os.getuid() == 0 else None
-    shutil.chown(data, user or os.getuid())
-    password = folder / "password"
-    password.write_text(VALUES["POSTGRES_PASSWORD"])
-    password.chmod(0o644)
-    initialise = [programs / "initdb", "-D", data, "-U", "mlflow", "--auth=scram-sha-256", f"--pwfile={password}"]
-    subprocess.run(list(map(str, initialise)), check=True, capture_output=True, user=user, cwd="/")
-    command = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", port, "-k", data]
-    with running(list(map(str, command)), folder / "postgres.log", user=user, cwd="/"):
-        await_listener(port, folder / "postgres.log")
-        time.sleep(1)
-        environment = {**os.environ, "PGPASSWORD": VALUES["POSTGRES_PASSWORD"]}
-        create = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"]
-        subprocess.run(create, check=True, capture_output=True, env=environment)
-        yield port
-
-
 def filled(text: str, ports: Mapping[str, int]) -> str:
     """Return a part of the compose file with its variables' values, and this machine's ports for its services."""
     places = {
@@ -123,8 +91,8 @@ def stack(folder: Path) -> Iterator[dict[str, int]]:
     for name, words in (("python", ""), ("mlflow", " -m mlflow")):
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable}{words} "$@"\n')
         (programs / name).chmod(0o755)
-    with postgres() as postgres_port:
-        ports = {"postgres": postgres_port, "store": free_port(), "mlflow": free_port()}
+    with postgres(VALUES["POSTGRES_PASSWORD"]) as server:
+        ports = {"postgres": server.port, "store": free_port(), "mlflow": free_port()}
         (folder / "basic_auth.ini").write_text(filled(compose["configs"]["basic_auth"]["content"], ports))
         environment = {name: filled(str(value), ports) for name, value in service["environment"].items()}
         environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini")}

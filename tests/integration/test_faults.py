@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -25,6 +26,7 @@ from benchmark.tracking import (
     StudyTracker,
     create_store,
     default_tracking_uri,
+    read_curves,
     read_study,
     ui_command,
     ui_environment,
@@ -32,6 +34,7 @@ from benchmark.tracking import (
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, trial_steps
 from tests.integration import tracking_samples as samples
+from tests.postgres_server import PROGRAMS, postgres
 from tuning.ledger import Ledger
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -41,6 +44,7 @@ Note = Callable[..., None]
 WRITER = """
 import resource, signal, sys
 from tests.integration import tracking_samples as samples
+from tests.postgres_server import PROGRAMS, postgres
 from tuning.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 ledger.begin("0" * 16, "demo")
@@ -113,10 +117,14 @@ def test_result_is_the_undisturbed_ones_when_a_checkpoint_is_damaged(
     assert (resumed.predictions, resumed.checkpoint) == (undisturbed.predictions, undisturbed.checkpoint)
 
 
+def server_at(port: int, store: str) -> contextlib.AbstractContextManager[psutil.Process]:
+    """A real MLflow server over a local store, ended with all of its processes."""
+    return serving(ui_command(store, port), port)
+
+
 @contextlib.contextmanager
-def server_at(port: int, store: str) -> Iterator[psutil.Process]:
-    """A real MLflow server over a store, ended with all of its processes."""
-    process = subprocess.Popen(ui_command(store, port), env={**os.environ, **ui_environment()}, start_new_session=True)
+def serving(command: list[str], port: int) -> Iterator[psutil.Process]:
+    process = subprocess.Popen(command, env={**os.environ, **ui_environment()}, start_new_session=True)
     server = psutil.Process(process.pid)
     try:
         wait_until(lambda: is_healthy(port))
@@ -192,3 +200,42 @@ def test_results_wait_in_the_ledger_when_the_tracking_server_stays_away(tmp_path
     note_fault("the MLflow server gone for good (told to wait 3 s at the end)", time.perf_counter() - began, None)
     assert outcome.undelivered_trial_ids == (spec.trial_id,)
     assert read_study(store, "outage").trials == []
+
+
+WITHOUT_POSTGRES = [] if PROGRAMS else ["PostgreSQL"]
+WITHOUT_POSTGRES += [] if importlib.util.find_spec("psycopg2") else ["psycopg2"]
+
+
+@pytest.mark.skipif(bool(WITHOUT_POSTGRES), reason=f"not here: {', '.join(WITHOUT_POSTGRES)}")
+def test_nothing_is_lost_or_doubled_when_postgresql_is_restarted_under_load(
+    tmp_path: Path, note_fault: Note, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    port, specs = free_port(), [samples.trial_spec(seed) for seed in range(8)]
+    with postgres("correct-horse") as database:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database.uri, "--host", "127.0.0.1"]
+        command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(tmp_path / "artifacts")]
+        with serving(command, port):
+            uri = f"http://127.0.0.1:{port}"
+            create_store(uri)
+            tracker = StudyTracker(uri, "restart", {"name": "restart"}, samples.planned(*specs))
+            delivery = Delivery(tracker)
+            for spec in specs:
+                delivery.start_trial(spec.trial_id, spec)
+                for epoch in range(7):
+                    delivery.log_epochs(spec.trial_id, samples.epochs(epoch, epoch))
+                delivery.finish_trial(spec.trial_id, lambda spec=spec: samples.completed(spec))  # type: ignore[misc]
+            wait_until(lambda: len(read_study(uri, "restart").trials) >= 1)
+            database.stop()
+            began = time.perf_counter()
+            noticed = wait_until(lambda: "does not answer" in caplog.text)
+            database.start()
+            up_after = time.perf_counter() - began
+            again = up_after + wait_until(lambda: "answers again" in caplog.text)
+            outcome = delivery.close(180.0)
+            assert (outcome.undelivered_trial_ids, outcome.error) == ((), None)
+            trials = read_study(uri, "restart").trials
+            curves = read_curves(uri, [trial.run_id for trial in trials])
+    note_fault(f"PostgreSQL under MLflow down for {up_after:.0f} s, under load", noticed, again)
+    assert sorted(trial.result.trial_id for trial in trials) == sorted(spec.trial_id for spec in specs)
+    assert [[record.epoch for record in curve] for curve in curves.values()] == [list(range(7))] * 8
