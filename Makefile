@@ -8,7 +8,7 @@ FLOORS := .venv-floors
 # Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
 IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-real bench bench-input bench-prefix bench-packs bench-scale bench-memory check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-real bench bench-input bench-prefix bench-packs bench-scale bench-memory bench-driver check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-scale: install  ## status, a rerun with nothing to do and report over 10,0
 
 bench-memory: install  ## memory of a training step, predicted by `plan` and measured
 	$(BIN)/python -m tests.performance.memory
+
+bench-driver: install  ## 1,000 tiny trials through one driver: overhead, memory, MLflow calls
+	$(BIN)/python -m tests.performance.driver
 
 bench-packs: install  ## trials in one pass, beside the same trials one after the other
 	$(BIN)/python -m tests.performance.packs
