@@ -128,10 +128,9 @@ class Drawing:
 
 @contextmanager
 def report_style() -> Iterator[None]:
-    """Draw with the report's settings and no display."""
+    """Draw with the report's settings. The figures need no display, and a notebook's own way of showing its stays."""
     import matplotlib
 
-    matplotlib.use("Agg", force=False)
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         yield
 

@@ -1,5 +1,14 @@
 from reports.analysis import analyse
-from reports.figures.drawing import MOST_MARKED_SEEDS, MOST_PANELS, SeedMark, SeedMarks, first_panels, report_style
+from reports.figures.drawing import (
+    MOST_MARKED_SEEDS,
+    MOST_PANELS,
+    SeedMark,
+    SeedMarks,
+    first_panels,
+    panels,
+    render,
+    report_style,
+)
 from reports.figures.option import draw_rank
 from tests.unit.reports.synthetic import completed, make_spec, make_study, no_curves
 
@@ -38,3 +47,15 @@ def test_seeds_share_one_mark_when_there_are_too_many():
     assert (len(marks), len(axes.lines)) == (0, 1)
     # Some of them, at even distances in their order: 401 by nines.
     assert len(axes.lines[0].get_ydata()) == 45
+
+
+def test_notebooks_backend_stays_when_a_report_is_drawn():
+    import matplotlib
+
+    matplotlib.use("svg", force=True)
+    try:
+        with report_style():
+            render(panels(1)[0])
+        assert matplotlib.get_backend() == "svg"
+    finally:
+        matplotlib.use("agg", force=True)
