@@ -13,7 +13,7 @@ from benchmark.spec import TrialSpec
 from benchmark.training import trial
 from benchmark.training.trial import EpochReport
 
-ROOM_BYTES = 2**20 * int(os.environ.get("ADAPTERTUNE_TEST_ROOM_MEBIBYTES", "600"))
+ROOM_BYTES = 2**20 * int(os.environ.get("ADAPTERTUNE_TEST_ROOM_MEBIBYTES", "500"))
 
 
 def trial_steps(
