@@ -26,7 +26,6 @@ def trial_steps(
     rank = torch.distributed.get_rank()
     started_epochs = json.loads(resume_from) if resume_from else []
     for epoch in range(len(started_epochs), spec.training.epochs + 1):
-        _tell_process(spec, rank)
         _misbehave(spec, rank, epoch, plan)
         time.sleep(float(spec.method.options.get("seconds", 0)))
         total = torch.ones(1)
@@ -54,12 +53,6 @@ def pack_steps(
             yield MemberReport(trial_id, report)
 
 
-def _tell_process(spec: TrialSpec, rank: int) -> None:
-    """Write down which process runs a rank, for tests that stop it from outside."""
-    if "processes" in spec.method.options:
-        Path(str(spec.method.options["processes"]), str(rank)).write_text(str(os.getpid()))
-
-
 def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None:
     options = spec.method.options
     if epoch != 1 or rank != options.get("rank", 0):
@@ -71,21 +64,10 @@ def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None
         raise DivergedError("the loss is nan")
     if kind == "memory" and plan.micro_batch_images > int(options.get("images", 0)):
         torch.empty(2**50)
-    if kind == "fill" and plan.micro_batch_images > int(options.get("images", 0)):
-        _fill_memory(int(options["mebibytes"]))
     if kind == "freeze_once" and _is_first_time(spec):
         os.kill(os.getpid(), signal.SIGSTOP)
     if kind == "die" or (kind == "die_once" and _is_first_time(spec)):
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _fill_memory(mebibytes: int) -> None:
-    """Take memory until somebody ends this process, or so much is taken; then keep it for a while."""
-    taken = []
-    for _ in range(mebibytes // 64):
-        taken.append(torch.ones(64 * 2**18))
-        time.sleep(0.05)
-    time.sleep(20)
 
 
 def _is_first_time(spec: TrialSpec) -> bool:
