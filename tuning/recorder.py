@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +33,17 @@ class Assignment:
 class Recorder:
     """The actor that owns the ledger while a study runs. It needs no torch."""
 
-    def __init__(self, output_directory: str, study: str, trials: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, output_directory: str, study: str, trials_file: str) -> None:
         """Open the ledger.
 
         Args:
             output_directory: Where it lies.
             study: The study's name.
-            trials: Spec and launch plan as JSON, by trial id.
+            trials_file: Spec and launch plan as JSON, by trial id.
         """
         self._ledger = Ledger(Path(output_directory))
         self._study = study
-        self._trials = trials
+        self._trials: dict[str, tuple[str, str]] = json.loads(Path(trials_file).read_text(encoding="utf-8"))
 
     def still_open(self, trial_ids: Sequence[str]) -> list[str]:
         """Return those of the trials that have not ended for good: a slot that was lost had perhaps finished some."""
@@ -86,7 +88,9 @@ def record_failure(ledger: Ledger, study: str, spec_json: str, status: TrialStat
     ledger.record_outcome(TrialOutcome(result), study)
 
 
-def start_recorder(output_directory: Path, study: str, trials: dict[str, tuple[str, str]], node_id: str) -> Any:
+def start_recorder(
+    output_directory: Path, study: str, trials: dict[str, tuple[str, str]], node_id: str, folder: Path
+) -> Any:
     """Start the recorder on the driver's own node, where the output directory is.
 
     Args:
@@ -94,10 +98,14 @@ def start_recorder(output_directory: Path, study: str, trials: dict[str, tuple[s
         study: The study's name.
         trials: Spec and launch plan as JSON, by trial id.
         node_id: The driver's node.
+        folder: A temporary one there.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     actor = ray.remote(Recorder).options(num_cpus=0, max_restarts=3, max_task_retries=3, scheduling_strategy=strategy)
-    return actor.remote(str(output_directory.resolve()), study, trials)
+    # By way of a file: arguments of many trials lie in the object store, where a restarted recorder may not find them.
+    file = folder / f"trials-{uuid.uuid4().hex}.json"
+    file.write_text(json.dumps(trials), encoding="utf-8")
+    return actor.remote(str(output_directory.resolve()), study, str(file))

@@ -189,7 +189,8 @@ class _Run:
     def _settings(self, shape: GroupShape, trials: dict[str, tuple[str, str]]) -> SlotSettings:
         from tuning.trainable import SlotSettings
 
-        recorder = start_recorder(self._ledger.output_directory, self._study, trials, self._cluster.driver_node_id)
+        node_id, folder = self._cluster.driver_node_id, self._cluster.folder
+        recorder = start_recorder(self._ledger.output_directory, self._study, trials, node_id, folder)
         return SlotSettings(shape, self._program, self._cluster.sources, recorder, time.time(), self._limits)
 
     def _record_the_rest(self, driver_side: DriverSide, trials: dict[str, tuple[str, str]]) -> dict[str, TrialStatus]:
