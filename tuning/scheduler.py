@@ -90,9 +90,9 @@ def run_trials(
     with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
         _check_feasible(open_trials, cluster)
         on_connected()
-        capacity = _Capacity(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
+        pace = _Pace(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
         what = program or TrialProgram()
-        run = _Run(cluster, ledger, study, what, observer, should_stop, trial_scheduler, capacity, limits)
+        run = _Run(cluster, ledger, study, what, observer, should_stop, trial_scheduler, pace, limits)
         while open_trials:
             statuses |= run.run(open_trials)
             open_trials = [] if should_stop() else _without_final(next_round(), ledger)
@@ -107,7 +107,7 @@ def _check_feasible(trials: Sequence[ScheduledTrial], cluster: Cluster) -> None:
 
 
 @dataclass(frozen=True)
-class _Capacity:
+class _Pace:
     max_trials_per_pack: int
     max_concurrent_trials: int | None
     wait_for_nodes_seconds: float
@@ -125,7 +125,7 @@ class _Run:
         observer: Observer,
         should_stop: Callable[[], bool],
         trial_scheduler: Callable[[], Any],
-        capacity: _Capacity,
+        pace: _Pace,
         limits: TrialLimits,
     ) -> None:
         self._cluster = cluster
@@ -135,7 +135,7 @@ class _Run:
         self._observer = observer
         self._should_stop = should_stop
         self._trial_scheduler = trial_scheduler
-        self._capacity = capacity
+        self._pace = pace
         self._limits = limits
 
     def run(self, trials: Sequence[ScheduledTrial]) -> dict[str, TrialStatus]:
@@ -143,7 +143,7 @@ class _Run:
         statuses: dict[str, TrialStatus] = {}
         asked = {trial.spec.trial_id: trial for trial in trials}
         for group in in_turn(self._fitted(trials)):
-            watch = CapacityWatch(group, self._capacity.wait_for_nodes_seconds)
+            watch = CapacityWatch(group, self._pace.wait_for_nodes_seconds)
             statuses |= self._run_group(group, watch)
             if watch.has_given_up and not self._should_stop():
                 ended = {trial_id for trial_id, status in statuses.items() if status is not TrialStatus.NODE_LOST}
@@ -169,9 +169,9 @@ class _Run:
             return {}
         driver_side = DriverSide(self._observer, lambda: self._should_stop() or watch.is_too_small())
         trials = {trial.spec.trial_id: (trial.spec.model_dump_json(), trial.plan.model_dump_json()) for trial in group}
-        shape, cap = group[0].shape, self._capacity.max_concurrent_trials
+        shape, cap = group[0].shape, self._pace.max_concurrent_trials
         num_slots = count_slots(shape.resources, shape.num_workers, living_nodes())
-        packs = packed(group, self._capacity.max_trials_per_pack, min(num_slots, cap or num_slots))
+        packs = packed(group, self._pace.max_trials_per_pack, min(num_slots, cap or num_slots))
         run_tune(
             [[trial.spec.trial_id for trial in pack] for pack in packs],
             self._settings(shape, trials),
