@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def soups_of(study: Study, folder: Path) -> list[TrialSpec]:
 def mixed(study: Study, folder: Path, spec: TrialSpec) -> TrialOutcome:
     """Run a soup with what the recorder hands a rank."""
     plan = study.trials[0].plan
-    recorder = Recorder(str(folder), study.spec.name, {spec.trial_id: (spec.model_dump_json(), plan.model_dump_json())})
+    trials = folder / "trials.json"
+    trials.write_text(json.dumps({spec.trial_id: (spec.model_dump_json(), plan.model_dump_json())}))
+    recorder = Recorder(str(folder), study.spec.name, str(trials))
     _, handed = recorder.begin(spec.trial_id)
     return run(spec, plan, handed)
 
