@@ -1,12 +1,14 @@
 """Training steps of one trial: a plain loop, the suite's model without DeepSpeed, and the suite, interleaved.
 
     python -m tests.performance.steady_state                                      # digits' input size on vit_nano
-    python -m tests.performance.steady_state --backbone vit_tiny --image-size 224
+    python -m tests.performance.steady_state --backbone vit_tiny --image-size 224 --compile
+    python -m tests.performance.steady_state --backbone vit_tiny --image-size 96 --profile
 
 AdapterTune at rank 16 in every block, random weights, one batch in memory: what is timed is the step alone. The plain
 loop is fp32 and timm's own model; `plain, bf16` is the same under autocast. The share is that of this machine's own
 rate of matrix products in the same type and with as many threads, measured in the same run. `ratio` is the suite's
-images a second divided by the row's.
+images a second divided by the row's. `--compile` adds a row with compiled blocks; `--profile` prints what a step of the
+suite consists of.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from dataclasses import dataclass
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from benchmark.launch_plan import plan_launch
 from benchmark.methods.contract import find_method
 from benchmark.training.attention import choose_attention
+from benchmark.training.blocks import compile_blocks
 from benchmark.training.engine import ParameterGroup, TrainingEngine
 from benchmark.training.evaluation import Evaluator
 from benchmark.training.frozen_weights import cast_frozen_weights
@@ -52,13 +56,15 @@ class Arm:
     dtype: torch.dtype
 
 
-def model_of(options: argparse.Namespace, dtype: torch.dtype | None) -> AdaptedClassifier:
+def model_of(options: argparse.Namespace, dtype: torch.dtype | None, is_compiled: bool = False) -> AdaptedClassifier:
     backbone = VisionTransformer(**SHAPES[options.backbone], img_size=options.image_size, num_classes=0)
     method = find_method("adaptertune")
     model = adapt(backbone, method, method.Options(rank=RANK), 0, NUM_CLASSES)
     if dtype is not None:
         choose_attention(backbone, Evaluator(0, 1, 64, torch.device("cpu"), dtype))
         cast_frozen_weights(model, dtype)
+    if is_compiled:
+        compile_blocks(model)
     return model
 
 
@@ -91,7 +97,9 @@ def engine_step(model: AdaptedClassifier, pixels: Tensor, labels: Tensor, precis
 
 def arms_of(options: argparse.Namespace, pixels: Tensor, labels: Tensor) -> list[Arm]:
     bf16, fp32 = torch.bfloat16, torch.float32
+    compiled = engine_step(model_of(options, bf16, True), pixels, labels, "bf16") if options.compile else None
     return [
+        *([Arm("suite, bf16, compiled", compiled, bf16)] if compiled else []),
         Arm("plain, fp32", plain_step(model_of(options, None), pixels, labels, False), fp32),
         Arm("plain, bf16", plain_step(model_of(options, None), pixels, labels, True), bf16),
         Arm("suite, fp32", engine_step(model_of(options, None), pixels, labels, "fp32"), fp32),
@@ -126,6 +134,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="a round")
+    parser.add_argument("--compile", action="store_true", help="also with compiled blocks")
+    parser.add_argument("--profile", action="store_true", help="print what the suite's step consists of")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     join(0, 1)
@@ -144,6 +154,8 @@ def main() -> int:
             seconds[arm.name].append((time.perf_counter() - started) / options.steps)
     rates = {dtype: rate_of_products(dtype) for dtype in (torch.float32, torch.bfloat16)}
     show(options, arms, seconds, flops, rates)
+    if options.profile:
+        show_operations(arms[-1])
     leave()
     return 0
 
@@ -166,6 +178,17 @@ def show(
         share = 100 * flops * options.batch / own / rates[arm.dtype]
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} – {ratios[-1]:.2f})"
         sys.stdout.write(f"| {arm.name} | {options.batch / own:.0f} | {spread} | {share:.0f} % |\n")
+
+
+def show_operations(arm: Arm, num_operations: int = 12) -> None:
+    """Print the operations of one step that take most processor time, with their shares."""
+    with profile() as watched:
+        arm.step()
+    rows = sorted(watched.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    whole = sum(row.self_cpu_time_total for row in rows)
+    sys.stdout.write(f"\n| operation of {arm.name} | share |\n|---|---:|\n")
+    for row in rows[:num_operations]:
+        sys.stdout.write(f"| {row.key} | {100 * row.self_cpu_time_total / whole:.0f} % |\n")
 
 
 if __name__ == "__main__":

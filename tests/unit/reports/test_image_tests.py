@@ -30,10 +30,12 @@ def reader(study, right):
         spec = by_run[run_id]
         images = right[spec["method"]["name"], spec["seed"]]
         order = list(reversed(range(10))) if spec["seed"] else list(range(10))
+        predictions = np.array([int(image in images) for image in order])
         return {
             "identity": np.array([f"image-{image}" for image in order]),
             "label": np.ones(10, dtype=np.int64),
-            "prediction": np.array([int(image in images) for image in order]),
+            "prediction": predictions,
+            "logits": np.eye(2)[predictions],
         }
 
     return read
@@ -75,7 +77,8 @@ def test_nothing_is_compared_when_the_test_images_differ():
 
 
 def test_no_file_is_read_when_claims_need_too_many(monkeypatch):
-    monkeypatch.setattr("reports.image_tests.MOST_RUNS_READ", 3)
+    for reading in ("image_tests", "combinations"):
+        monkeypatch.setattr(f"reports.{reading}.MOST_RUNS_READ", 1)
     assert analyse(study_of(), no_curves, predictions=lambda run_id: pytest.fail(run_id)).image_comparisons == []
 
 

@@ -61,7 +61,7 @@ def test_report_is_harmless_and_stays_in_its_folder_when_names_are_awkward(name:
     report = build_report(study, curves_of(study), tmp_path / "report")
     harms = Harms(report.index.read_text())
     assert harms.found == []
-    assert harms.num_scripts == 1, "the suite's own"
+    assert harms.num_scripts == 2, "the suite's own: the runs' ids as JSON, and the program"
     assert set(tmp_path.parent.iterdir()) == before
     written = [path for path in (tmp_path / "report").rglob("*") if path.is_file()]
     assert all(path.name.isprintable() and not set(path.name) & set("<>'\"\\|") for path in written)
