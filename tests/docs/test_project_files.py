@@ -55,6 +55,7 @@ def test_versions_agree_when_a_file_names_one() -> None:
 
 
 def test_help_lists_every_target_when_asked() -> None:
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     (phony,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
     assert {line.split()[0] for line in done.stdout.splitlines()} == set(phony.split()[1:])
