@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 MOST_EXPLICIT_TOKENS = 640
-"""On CPUs with matrix units for bf16 the fused kernel, forward and backward, takes about 7 times as long as its
-operations one by one at 37 tokens, twice as long at 577, and half as long at 1025
+"""On CPUs with matrix units for bf16 the fused kernel, forward and backward, takes about 4.5 times as long as its
+operations one by one at 37 tokens, 1.8 times at 197 and 577, and three quarters at 1025
 (`python -m tests.performance.attention`)."""
 
 
