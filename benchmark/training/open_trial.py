@@ -28,7 +28,7 @@ from benchmark.training.blocks import checkpoint_blocks, compile_blocks
 from benchmark.training.checkpoint import TrialState, restore, snapshot, weights_to_bytes
 from benchmark.training.energy import EnergyMeter
 from benchmark.training.engine import ParameterGroup
-from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, confusion_of, feature_drift, scores_of
+from benchmark.training.evaluation import Evaluator, confusion_of, scores_of
 from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.images import Presentation, SplitImages, open_images
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
@@ -39,11 +39,11 @@ from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, Prefi
 from benchmark.training.pretrained import (
     autocast_dtype_of,
     deciding_seed,
-    drift_evaluator,
     presentation_of,
-    pretrained_drift_features,
+    pretrained_features,
 )
 from benchmark.training.starts import lda_solution, set_shared_start
+from benchmark.training.validation import Validation
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -67,6 +67,7 @@ class OpenTrial:
         model: Its model, without an engine.
         train: The training images.
         trainable: The parameters that train, by name.
+        validation: Measures the model on validation.
         masks: The model's random masks.
         frozen_sha256_before: Hash of the model's frozen tensors before the first step.
         state: What is resumed from, and what the result is made of.
@@ -88,20 +89,19 @@ class OpenTrial:
         self._dataset = open_dataset(spec.dataset, spec.seed)
         train, validation = self._images("train"), self._images("validation")
         self.train: SplitImages | PrefixedImages = train
-        self._validation: SplitImages | PrefixedImages = validation
         count_steps_per_epoch(len(self.train), plan.global_batch_images)
         self.model = assemble(spec, self._dataset.info.num_classes).to(self._device)
         choose_attention(self.model.backbone, self._evaluator)
         self._method = find_method(spec.method.name)
         self._options = self._method.Options.model_validate(spec.method.options)
-        self._drift_evaluator = drift_evaluator(plan.device, spec.training.precision, plan.explicit_attention)
         self._start_from_images()
-        self._pretrained_features = pretrained_drift_features(*self._pretrained_on(), self._drift_evaluator)
         self._flops = flops_per_image(self.model, spec) if self.rank == 0 else None
         self._cast_frozen_weights()
         self.other_evaluation_seconds = 0.0
         self.soup_members: list[str] = []
-        self._skip_frozen_prefix(train, validation)
+        self.validation = Validation(
+            self.model, self._skip_frozen_prefix(train, validation), self._evaluator, self._pretrained_features
+        )
         self._change_blocks()
         self.frozen_sha256_before = self.model.frozen_sha256()
         self.trainable = self.model.trainable()
@@ -136,7 +136,7 @@ class OpenTrial:
         started = time.perf_counter()
         train, validation = (
             LabelledFeatures(self._evaluator.outputs(_Features(self.model), images), images.labels)
-            for images in (self.train, self._validation)
+            for images in (self.train, self.validation.images)
         )
         self._method.fit_head(self.model.head, self._options, train, validation)
         return TrainedEpoch([], 0.0, time.perf_counter() - started)
@@ -223,17 +223,22 @@ class OpenTrial:
         if self._plan.checkpoint_activations:
             checkpoint_blocks(self.model)
 
-    def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> None:
-        """Let images start behind the model's frozen part where that is kept, and training images not augmented."""
+    def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> SplitImages | PrefixedImages:
+        """Let images start behind the model's frozen part where that is kept, and training images not augmented.
+
+        Returns:
+            The validation images.
+        """
         depth = frozen_depth(self.model) if max(astuple(self._prefix_budget)) else None
         if depth is None:
-            return
+            return validation
         self.model.starts_at = depth
         started = time.perf_counter()
-        self._validation = self._prefixed("validation", validation)
+        prefixed = self._prefixed("validation", validation)
         if self.spec.protocol.augmentation == "none" and self.spec.soup is None:
             self.train = self._prefixed("train", train)
         self.other_evaluation_seconds = time.perf_counter() - started
+        return prefixed
 
     def _prefixed(self, split: Split, images: SplitImages) -> SplitImages | PrefixedImages:
         depth = self.model.starts_at
@@ -259,7 +264,7 @@ class OpenTrial:
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
         if self.spec.training.head_init == "lda":
-            weight, bias = lda_solution(*self._pretrained_on(), self._drift_evaluator)
+            weight, bias = lda_solution(*self._pretrained_on(), replace(self._evaluator, rank=0, world_size=1))
             with torch.no_grad():
                 self.model.head.weight.copy_(weight)
                 self.model.head.bias.copy_(bias)
@@ -298,20 +303,19 @@ class OpenTrial:
         restore(self.trainable, state.model)
         return state
 
-    def validation_scores(self) -> Scores:
-        """Return the model's scores on validation as it is now."""
-        return scores_of(self._evaluator.outputs(self.model, self._validation), self._validation.labels)
+    def _pretrained_features(self, num_first_images: int | None) -> Float[Tensor, "images width"]:
+        return pretrained_features(*self._pretrained_on(), self._evaluator, num_first_images)
 
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()
-        scores = self.validation_scores()
-        features = self._drift_evaluator.outputs(_Features(self.model), self._validation, NUM_DRIFT_IMAGES)
+        validated = self.validation.measure() if trained else self.validation.measure_start()
+        scores = validated.scores
         record = EpochRecord(
             epoch=epoch,
             train_loss=float(np.mean(trained.step_losses)) if trained and trained.step_losses else None,
             validation_loss=scores.loss,
             validation_top1=scores.top1,
-            feature_drift=feature_drift(features, self._pretrained_features),
+            feature_drift=validated.feature_drift,
             learning_rate=trained.learning_rate if trained else 0.0,
             train_seconds=trained.seconds if trained else 0.0,
             evaluation_seconds=time.perf_counter() - started,

@@ -12,7 +12,7 @@ from benchmark.backbones.contract import find_backbone
 from benchmark.datasets.contract import open_dataset
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
 from benchmark.training.attention import choose_attention
-from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator
+from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,30 +27,31 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def drift_evaluator(device: str, precision: str, explicit_attention: bool = True) -> Evaluator:
-    """Return how the drift is measured: by every rank on all of its images, so that no rank waits for another."""
-    return Evaluator(
-        rank=0,
-        world_size=1,
-        batch_images=NUM_DRIFT_IMAGES,
-        device=torch.device(device),
-        autocast_dtype=autocast_dtype_of(precision),
-        explicit_attention=explicit_attention,
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def pretrained_drift_features(
-    backbone: BackboneSpec, dataset: DatasetSpec, seed: int, presentation: Presentation, evaluator: Evaluator
+@functools.lru_cache(maxsize=8)
+def pretrained_features(
+    backbone: BackboneSpec,
+    dataset: DatasetSpec,
+    seed: int,
+    presentation: Presentation,
+    evaluator: Evaluator,
+    num_first_images: int | None = None,
 ) -> Float[Tensor, "images width"]:
-    """Return the features before adaptation on the fixed validation images; kept in the process for later trials.
+    """Return the features before adaptation on the validation images; kept in the process for later trials.
 
-    The seed matters to random weights and to splits that follow it.
+    Every rank calls it at the same time, since each computes its share.
+
+    Args:
+        backbone: Of the trial.
+        dataset: Of the trial.
+        seed: It matters to random weights and to splits that follow it.
+        presentation: How images are shown.
+        evaluator: The trial's, whose batches make the features equal, to the bit, to those of an untouched model.
+        num_first_images: Of the first so many images; none for all.
     """
     model = load_pinned(backbone, seed).model.to(evaluator.device)
     choose_attention(model, evaluator)
     validation = open_images(open_dataset(dataset, seed), "validation", presentation)
-    return evaluator.outputs(model, validation, NUM_DRIFT_IMAGES)
+    return evaluator.outputs(model, validation, num_first_images)
 
 
 def deciding_seed(spec: TrialSpec) -> int:

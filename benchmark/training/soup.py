@@ -43,7 +43,7 @@ def soup_outcome(trial: OpenTrial, ingredients: bytes | None) -> TrialOutcome:
 
     def scores_of(names: Sequence[str]) -> Scores:
         restore(trial.trainable, average([members[name] for name in names]))
-        return trial.validation_scores()
+        return trial.validation.scores()
 
     names = list(soup.members) if soup.recipe == "uniform" else greedy(soup.members, scores_of)
     scores = scores_of(names)
