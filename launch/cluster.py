@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from benchmark.errors import MissingError, RequestError
 from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
+from launch.lean_start import without_dashboard_server
 from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
@@ -78,12 +79,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
+def connect(
+    address: str, num_cpus: int | None = None, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Cluster]:
     """Connect to a cluster; on the way out disconnect from it, and take an own one down with all it left.
 
     Args:
         address: `local` for an own cluster of this machine, `auto` or `HOST:PORT` for one that stands.
         num_cpus: CPUs of the own cluster; this process's share of the machine where none. Only with `local`.
+        meanwhile: Called while an own cluster's processes start; for one that stands, before it is connected to.
 
     Raises:
         RequestError: The address is of no such form, or Ray Client's.
@@ -95,7 +99,7 @@ def connect(address: str, num_cpus: int | None = None) -> Iterator[Cluster]:
     with _own_folder() as folder, _environment(address), logged_messages():
         sources = stage_sources(folder / "code")
         try:
-            _initialise(address, num_cpus, folder)
+            _initialise(address, num_cpus, folder, meanwhile)
             # Without its head Ray may not even come to an end here: the watch sees to that too.
             with _watched(address), _disconnected_after(folder):
                 yield _describe(address, sources, folder)
@@ -163,7 +167,7 @@ def _check_reachable(address: str) -> None:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error}. {_START_HINT}") from error
 
 
-def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
+def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Callable[[], None]) -> None:
     import ray
 
     staged = folder / "code"
@@ -181,11 +185,12 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
             "_temp_dir": str(folder),
         }
     else:
+        meanwhile()
         settings["runtime_env"] = {"working_dir": str(staged), "env_vars": {GIT_VARIABLE: git_variable()}}
     try:
         # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
         # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
-        with contextlib.chdir(staged), patient_start() if address == "local" else contextlib.nullcontext():
+        with contextlib.chdir(staged), _own_start(meanwhile) if address == "local" else contextlib.nullcontext():
             ray.init(address=address, **settings)
     except ConnectionError as error:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error} {_START_HINT}") from error
@@ -195,6 +200,12 @@ def _initialise(address: str, num_cpus: int | None, folder: Path) -> None:
             raise
         hint = "The machine may be overloaded: run the same command again."
         raise MissingError(f"Ray's own processes did not start here: {error} {hint}") from error
+
+
+@contextlib.contextmanager
+def _own_start(meanwhile: Callable[[], None]) -> Iterator[None]:
+    with patient_start(meanwhile=meanwhile), without_dashboard_server():
+        yield
 
 
 def _watched(address: str) -> contextlib.AbstractContextManager[None]:

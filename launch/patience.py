@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 START_SECONDS = 180.0
@@ -22,17 +22,24 @@ PATIENT_ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def patient_start(seconds: float = START_SECONDS) -> Iterator[None]:
+def patient_start(seconds: float = START_SECONDS, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Let `ray.init` wait so long for its node to register; the 30 s stand as a number in Ray's source.
 
     Args:
         seconds: How long.
+        meanwhile: Called once, when the node's processes are on their way.
     """
     from ray._private import services
 
     ask = services.get_node
 
+    is_first = True
+
     def ask_again(*arguments: Any, **options: Any) -> Any:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            meanwhile()
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -19,6 +19,7 @@ from benchmark.spec import TrialSpec
 from benchmark.tracking import (
     Delivery,
     StudyTracker,
+    import_client,
     read_curves,
     read_first_losses,
     read_predictions,
@@ -172,13 +173,14 @@ def _run_or_find_settled(
         return StudyOutcome(growing.study, statuses, report, 0, False, (), reasons)
     tracking, budget = _Tracking(growing, settings, ledger), Budget(settings.max_hours, settings.max_gpu_hours)
     observer = _Observer(growing, tracking, progress, budget, mirror)
-    num_run, interrupted, undelivered = _run_open_trials(growing, settings, ledger, progress, tracking, observer)
+    conclusion = _Conclusion(name, settings, tracking)
+    num_run = _run_open_trials(growing, settings, ledger, progress, tracking, observer, conclusion)
     statuses, reasons, digest = _ended(growing.study, ledger, settings)
-    report = None if interrupted else write_report(name, settings)
+    report, undelivered = conclusion.report, conclusion.undelivered
     if report is not None and digest is not None and tracking.complete_run_id is not None:
         ledger.record_settled(name, uri, digest, tracking.complete_run_id)
     stopped_by = budget.spent() if len(statuses) < growing.study.num_trials else None
-    return StudyOutcome(growing.study, statuses, report, num_run, interrupted, undelivered, reasons, stopped_by)
+    return StudyOutcome(growing.study, statuses, report, num_run, report is None, undelivered, reasons, stopped_by)
 
 
 def write_report(study_name: str, settings: RunSettings) -> Report:
@@ -210,9 +212,10 @@ def _run_open_trials(
     progress: Progress,
     tracking: _Tracking,
     observer: _Observer,
-) -> tuple[int, bool, tuple[str, ...]]:
-    """Return how many trials ended, whether the user stopped the run, and what could not be tracked."""
-    started, statuses, interrupted = time.monotonic(), {}, False
+    conclusion: _Conclusion,
+) -> int:
+    """Run what is open, conclude, and return how many trials ended."""
+    statuses: dict[str, TrialStatus] = {}
     progress.planned(growing.study)
 
     def next_round() -> Sequence[ScheduledTrial]:
@@ -229,7 +232,9 @@ def _run_open_trials(
             ledger,
             observer,
             study=growing.study.spec.name,
+            meanwhile=tracking.import_client,
             on_connected=tracking.open,
+            on_over=conclusion.conclude,
             should_stop=observer.is_budget_spent,
             trial_scheduler=lambda: _trial_scheduler(growing.study, ledger),
             next_round=next_round,
@@ -238,12 +243,42 @@ def _run_open_trials(
             wait_for_nodes_seconds=growing.study.spec.resources.wait_for_nodes_seconds,
             limits=growing.study.spec.resources.limits,
         )
-        tracking.open()
+        conclusion.conclude()
     except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        undelivered = tracking.close(time.monotonic() - started, interrupted)
-    return len(statuses), interrupted, undelivered
+        conclusion.leave()
+    except BaseException:
+        conclusion.leave(interrupted=False)
+        raise
+    return len(statuses)
+
+
+class _Conclusion:
+    """What follows the trials, once: their last results are delivered, and the report is written.
+
+    Attributes:
+        report: None before, and where the user stopped the run.
+        undelivered: The trials whose results could not be tracked yet.
+    """
+
+    def __init__(self, study_name: str, settings: RunSettings, tracking: _Tracking) -> None:
+        self._study_name, self._settings, self._tracking = study_name, settings, tracking
+        self._started = time.monotonic()
+        self._is_closed = False
+        self.report: Report | None = None
+        self.undelivered: tuple[str, ...] = ()
+
+    def conclude(self) -> None:
+        """Deliver, and write the report."""
+        if self.report is None:
+            self._tracking.open()
+            self.leave(interrupted=False)
+            self.report = write_report(self._study_name, self._settings)
+
+    def leave(self, interrupted: bool = True) -> None:
+        """Deliver what there is."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.undelivered = self._tracking.close(time.monotonic() - self._started, interrupted)
 
 
 class _Tracking:
@@ -258,6 +293,10 @@ class _Tracking:
         self._tracker: StudyTracker | None = None
         self.complete_run_id: str | None = None
         self._delivery: Delivery | None = None
+
+    def import_client(self) -> None:
+        """Import what talks to the store, which takes seconds."""
+        import_client(self._settings.tracking_uri)
 
     def open(self) -> None:
         """Find or make the study in tracking, and send what ended in earlier runs but is not there yet."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +47,9 @@ def run_trials(
     *,
     study: str,
     program: TrialProgram | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
     on_connected: Callable[[], None] = lambda: None,
+    on_over: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
     trial_scheduler: Callable[[], Any] = lambda: None,
     next_round: Callable[[], Sequence[ScheduledTrial]] = lambda: (),
@@ -63,8 +68,10 @@ def run_trials(
         num_cpus: CPUs of an own cluster.
         study: The study's name, for the ledger.
         program: What the ranks run.
+        meanwhile: Called while the cluster's own processes start.
         on_connected: Called once the cluster stands and every trial fits on it, before the first one starts. What is
             prepared here overlaps with the start of the cluster's own processes.
+        on_over: Called when nothing runs any more, in a thread, while the connection is taken down.
         should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
         trial_scheduler: Makes Ray Tune's for each round, to give up the trials of a search early.
         next_round: Asked when all have ended: the trials that are known only now; none ends the run.
@@ -87,7 +94,11 @@ def run_trials(
         return {}
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}
-    with connect(cluster_address, num_cpus) as cluster, termination_as_interrupt():
+    with (
+        _concluded() as conclude,
+        connect(cluster_address, num_cpus, lambda: _import_meanwhile(meanwhile)) as cluster,
+        termination_as_interrupt(),
+    ):
         _check_feasible(open_trials, cluster)
         on_connected()
         pace = _Pace(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
@@ -97,7 +108,24 @@ def run_trials(
             statuses |= run.run(open_trials)
             open_trials = [] if should_stop() else _without_final(next_round(), ledger)
             _check_feasible(open_trials, cluster)
+        conclude(on_over)
     return statuses
+
+
+def _import_meanwhile(then: Callable[[], None]) -> None:
+    """Use the time in which others start for what takes seconds to import."""
+    importlib.import_module("tuning.tune_run")
+    then()
+
+
+@contextlib.contextmanager
+def _concluded() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Give what starts a last piece of work in a thread; on the way out wait for it, and raise what it raised."""
+    with ThreadPoolExecutor(1, "conclusion") as thread:
+        started: list[Future[None]] = []
+        yield lambda work: started.append(thread.submit(work))
+        for work in started:
+            work.result()
 
 
 def _check_feasible(trials: Sequence[ScheduledTrial], cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
 import os
 import shutil
@@ -106,6 +107,14 @@ def open_client(tracking_uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri)
+
+
+def import_client(tracking_uri: str) -> None:
+    """Import what `open_client` and the client's first question need, ahead of time."""
+    _quieten_mlflow()
+    importlib.import_module("mlflow")
+    if is_sqlite(tracking_uri):
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 @contextmanager

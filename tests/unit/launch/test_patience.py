@@ -26,3 +26,12 @@ def test_start_is_given_up_when_the_node_never_registers(monkeypatch):
     monkeypatch.setattr(services, "get_node", never)
     with patient_start(0.1), pytest.raises(RuntimeError, match="no such node"):
         services.get_node("gcs", "node")
+
+
+def test_something_else_is_done_once_while_the_node_starts(monkeypatch):
+    events = []
+    monkeypatch.setattr(services, "get_node", lambda gcs_address, node_id: events.append("asked"))
+    with patient_start(meanwhile=lambda: events.append("done meanwhile")):
+        services.get_node("gcs", "node")
+        services.get_node("gcs", "node")
+    assert events == ["done meanwhile", "asked", "asked"]
