@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import MissingError, RequestError
 from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
+from launch.allocation import allocation_environment
 from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
 from launch.lean_start import without_dashboard_server
 from launch.messages import logged_messages
@@ -186,7 +187,8 @@ def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Cal
         }
     else:
         meanwhile()
-        settings["runtime_env"] = {"working_dir": str(staged), "env_vars": {GIT_VARIABLE: git_variable()}}
+        variables = {GIT_VARIABLE: git_variable(), **allocation_environment()}
+        settings["runtime_env"] = {"working_dir": str(staged), "env_vars": variables}
     try:
         # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
         # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
@@ -293,7 +295,7 @@ def _environment(address: str) -> Iterator[None]:
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         # Unset, Ray replaces 127.0.0.1 by the machine's outer address on Linux.
-        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0", **PATIENT_ENVIRONMENT}
+        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0", **PATIENT_ENVIRONMENT, **allocation_environment()}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     _reread_settings()

@@ -49,7 +49,7 @@ def shared_cluster(connected, monkeypatch):
     """Lets `run_trials` use the module's cluster instead of starting its own."""
 
     @contextlib.contextmanager
-    def already_connected(address, num_cpus=None):
+    def already_connected(address, num_cpus=None, meanwhile=None):
         yield connected
 
     monkeypatch.setattr(scheduler, "connect", already_connected)

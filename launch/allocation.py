@@ -1,0 +1,26 @@
+"""How the ranks' C library allocates memory: in huge pages, and without giving it back after every step.
+
+A training step asks for the same megabytes again and again. By default each large piece is mapped, cleared page by page
+and unmapped. The settings are glibc's (https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html);
+they are read when a process starts.
+"""
+
+from __future__ import annotations
+
+import os
+
+TUNABLES = "GLIBC_TUNABLES"
+
+_ALLOCATION = {
+    "hugetlb": 1,  # transparent huge pages where the system gives them on request (`madvise`)
+    "mmap_max": 0,  # large pieces come from the heap, too
+    "trim_threshold": 2**40,  # which keeps what was freed
+    "top_pad": 64 * 2**20,
+    "arena_max": 1,  # a rank trains in a thread, and another thread's heap ends at 64 MB
+}
+
+
+def allocation_environment() -> dict[str, str]:
+    """Return the variable that ranks start with; as it is where the user has set it, even to nothing."""
+    settings = ":".join(f"glibc.malloc.{name}={value}" for name, value in _ALLOCATION.items())
+    return {TUNABLES: os.environ.get(TUNABLES, settings)}
