@@ -22,7 +22,7 @@ from benchmark.training.input.stored import StoredImages
 from benchmark.training.input.windows import Windows, centre_windows, random_crop_windows
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -199,11 +199,15 @@ def augment(
         return pixels
     draws = functools.partial(_draws, seed=seed, epoch=epoch, rows=rows)
     if augmentation == "flip":
-        mirrored = draws("augmentation/flip") < 0.5
-        return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        return torch.where(is_mirrored(seed, epoch, rows).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
     if augmentation == "shift":
         return _shifted(pixels, draws("augmentation/shift-x"), draws("augmentation/shift-y"))
     raise AssertionError(augmentation)
+
+
+def is_mirrored(seed: int, epoch: int, rows: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """Return which images of a split the augmentation `flip` mirrors in an epoch."""
+    return _draws("augmentation/flip", seed, epoch, rows) < 0.5
 
 
 def _draws(name: str, seed: int, epoch: int, rows: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

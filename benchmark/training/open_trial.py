@@ -224,7 +224,7 @@ class OpenTrial:
             checkpoint_blocks(self.model)
 
     def _skip_frozen_prefix(self, train: SplitImages, validation: SplitImages) -> SplitImages | PrefixedImages:
-        """Let images start behind the model's frozen part where that is kept, and training images not augmented.
+        """Let images start behind the model's frozen part where that is kept; training images if at most mirrored.
 
         Returns:
             The validation images.
@@ -235,17 +235,24 @@ class OpenTrial:
         self.model.starts_at = depth
         started = time.perf_counter()
         prefixed = self._prefixed("validation", validation)
-        if self.spec.protocol.augmentation == "none" and self.spec.soup is None:
-            self.train = self._prefixed("train", train)
+        if self._has_few_outputs and self.spec.soup is None:
+            self.train = self._prefixed("train", train, with_mirrored=self.spec.protocol.augmentation == "flip")
         self.other_evaluation_seconds = time.perf_counter() - started
         return prefixed
 
-    def _prefixed(self, split: Split, images: SplitImages) -> SplitImages | PrefixedImages:
+    @property
+    def _has_few_outputs(self) -> bool:
+        """Whether a training image's outputs are no more than the epochs that it is shown in: one, or two mirrored."""
+        augmentation = self.spec.protocol.augmentation
+        return augmentation == "none" or (augmentation == "flip" and self.num_epochs > 1 and not self.fits_head)
+
+    def _prefixed(self, split: Split, images: SplitImages, with_mirrored: bool = False) -> SplitImages | PrefixedImages:
         depth = self.model.starts_at
         if depth is None:
             return images
         alone = replace(self._evaluator, rank=0, world_size=1)
-        return CACHE.prefixed(self.model, depth, images, self._prefix_key(split), alone, self._prefix_budget)
+        key, budget = self._prefix_key(split), self._prefix_budget
+        return CACHE.prefixed(self.model, depth, images, key, alone, budget, with_mirrored)
 
     @property
     def _prefix_budget(self) -> PrefixBudget:

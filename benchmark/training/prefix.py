@@ -1,13 +1,15 @@
 """The frozen part of a model in front of its first trained tensor: run once an image, kept for epochs and trials.
 
 What it gives for an image never changes while images are shown without augmentation, so training and evaluation can
-start from it. It is kept for every trial that comes after: on the device or in this process's memory, else in a
-memory-mapped file of the cache folder, each up to the plan's budget of bytes. A split that fits into neither is not
-kept, and nothing else changes. The result is the same either way.
+start from it; where training images are at most mirrored, each has two such outputs. They are kept for every trial that
+comes after: on the device or in this process's memory, else in a memory-mapped file of the cache folder, each up to the
+plan's budget of bytes. A split that fits into neither is not kept, and nothing else changes. The result is the same
+either way.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from benchmark.methods.parts.blocks import AdaptedBlock
 from benchmark.methods.parts.masks import RandomMask
 from benchmark.training.evaluation import Evaluator
-from benchmark.training.images import SplitImages
+from benchmark.training.images import SplitImages, is_mirrored
 from benchmark.training.model import AdaptedClassifier, Depth
 from benchmark.training.prefix_files import mapped_outputs
 
@@ -39,10 +41,12 @@ class PrefixedImages:
     Attributes:
         images: The split.
         outputs: The prefix's outputs [N, tokens, width], or the pooled features [N, width].
+        mirrored_outputs: The same of the mirrored images; none where they are not needed.
     """
 
     images: SplitImages
     outputs: Tensor
+    mirrored_outputs: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -70,10 +74,33 @@ class PrefixedImages:
     def training_batch(
         self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
     ) -> Float[Tensor, "batch ..."]:
-        """Return the same as `batch`: only images that are not augmented have one output for all epochs."""
-        if augmentation != "none":
-            raise AssertionError(f"augmented images ({augmentation}) have no output that could be kept")
-        return self.batch(rows, device)
+        """Return the prefix's outputs of these images as the augmentation, `none` or `flip`, shows them."""
+        if augmentation == "none":
+            return self.batch(rows, device)
+        if augmentation != "flip" or self.mirrored_outputs is None:
+            raise AssertionError(f"augmented images ({augmentation}) have no output that was kept")
+        rows = rows.to(self.outputs.device)
+        mirrored = is_mirrored(seed, epoch, rows).view(-1, *[1] * (self.outputs.dim() - 1))
+        return torch.where(mirrored, self.mirrored_outputs[rows], self.outputs[rows]).to(device)
+
+
+@dataclass(frozen=True)
+class MirroredImages:
+    """One split, every image mirrored.
+
+    Attributes:
+        images: The split.
+    """
+
+    images: SplitImages
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch 3 size size"]:
+        """Return images as evaluation shows them, mirrored, on the device."""
+        return self.images.batch(rows, device).flip(-1)
 
 
 def frozen_depth(model: AdaptedClassifier) -> Depth | None:
@@ -149,6 +176,11 @@ class PrefixKey:
     content: Callable[[], str]
     description: dict[str, Any]
 
+    def mirrored(self) -> PrefixKey:
+        """Return the key of the same images, mirrored."""
+        description = {**self.description, "mirrored": True}
+        return PrefixKey(f"{self.in_process}/mirrored", self.content, description)
+
 
 class PrefixCache:
     """Outputs of frozen prefixes that this process uses; in memory the ones used longest ago go first."""
@@ -171,6 +203,7 @@ class PrefixCache:
         key: PrefixKey,
         evaluator: Evaluator,
         budget: PrefixBudget,
+        with_mirrored: bool = False,
     ) -> SplitImages | PrefixedImages:
         """Return a split behind the prefix, computed or kept; as it is where it is too large to keep.
 
@@ -181,13 +214,32 @@ class PrefixCache:
             key: What the outputs follow from; the depth is added to it.
             evaluator: Of this rank alone.
             budget: Where the outputs may lie.
+            with_mirrored: Whether the mirrored images' outputs are kept, too.
         """
+        run = functools.partial(self._run, model, depth, evaluator=evaluator)
+        outputs = self._kept(run, images, key, depth, evaluator.batch_images, budget)
+        mirrored = None
+        if outputs is not None and with_mirrored:
+            mirrored = self._kept(run, MirroredImages(images), key.mirrored(), depth, evaluator.batch_images, budget)
+        if outputs is None or (with_mirrored and mirrored is None):
+            return images
+        return PrefixedImages(images, outputs, mirrored)
+
+    def _kept(
+        self,
+        run: Callable[[SplitImages | MirroredImages, Tensor], Tensor],
+        images: SplitImages | MirroredImages,
+        key: PrefixKey,
+        depth: Depth,
+        batch_images: int,
+        budget: PrefixBudget,
+    ) -> Tensor | None:
+        """Return the outputs of all images; none where they are too many."""
         place = f"{key.in_process}/{depth}"
         if place not in self._outputs and place not in self._mapped:
-            first = self._run(model, depth, images, torch.arange(1), evaluator)
+            first = run(images, torch.arange(1))
             num_bytes = first.nbytes * len(images)
-            rows = torch.arange(len(images)).split(evaluator.batch_images)
-            batches = (self._run(model, depth, images, part, evaluator) for part in rows)
+            batches = (run(images, part) for part in torch.arange(len(images)).split(batch_images))
             if num_bytes <= budget.memory_bytes:
                 self._make_room(budget.memory_bytes - num_bytes)
                 self._outputs[place] = torch.cat(list(batches))
@@ -195,16 +247,20 @@ class PrefixCache:
                 whole_key, shape = f"{place}/{key.content()}", (len(images), *first.shape[1:])
                 self._mapped[place] = mapped_outputs(whole_key, key.description, shape, first.dtype, batches)
             else:
-                return images
+                return None
         if place in self._mapped:
-            return PrefixedImages(images, self._mapped[place])
+            return self._mapped[place]
         self._outputs.move_to_end(place)
-        return PrefixedImages(images, self._outputs[place])
+        return self._outputs[place]
 
     @staticmethod
     @torch.no_grad()
     def _run(
-        model: AdaptedClassifier, depth: Depth, images: SplitImages, rows: Int[Tensor, " batch"], evaluator: Evaluator
+        model: AdaptedClassifier,
+        depth: Depth,
+        images: SplitImages | MirroredImages,
+        rows: Int[Tensor, " batch"],
+        evaluator: Evaluator,
     ) -> Tensor:
         dtype, device = evaluator.autocast_dtype, evaluator.device
         pixels = images.batch(rows, device)

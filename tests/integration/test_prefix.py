@@ -25,6 +25,12 @@ def adapter(**options: Any) -> dict[str, Any]:
     return {"name": "adaptertune", "rank": 4, **options}
 
 
+def shown(augmentation: str) -> dict[str, Any]:
+    """Return how digits are shown: only the paper's protocol mirrors them."""
+    name = "paper" if augmentation == "flip" else "fair"
+    return {"protocol": {"name": name, "augmentation": augmentation}, "dataset": {"name": "digits", "split": "fixed"}}
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache() -> None:
     CACHE.clear()
@@ -61,11 +67,11 @@ def without_times(outcome: TrialOutcome) -> dict[str, Any]:
         adapter(placement="all"),
     ],
 )
-@pytest.mark.parametrize("augmentation", ["none", "shift"])
+@pytest.mark.parametrize("augmentation", ["none", "flip", "shift"])
 def test_result_is_equal_to_the_bit_when_the_prefix_is_kept(
     method: Any, augmentation: str, tiny_request: dict[str, Any]
 ) -> None:
-    request = {**tiny_request, "method": method, "protocol": {"name": "fair", "augmentation": augmentation}}
+    request = {**tiny_request, "method": method, **shown(augmentation)}
     kept, plain = run(request, DEFAULT_PREFIX_CACHE_BYTES), run(request, 0)
     assert without_times(kept) == without_times(plain)
     assert kept.checkpoint == plain.checkpoint
@@ -130,6 +136,25 @@ def test_trials_share_what_one_of_them_computed(tiny_request: dict[str, Any], mo
     assert 0 < len(computed) == first
     run({**tiny_request, "method": adapter(placement="last:1")}, DEFAULT_PREFIX_CACHE_BYTES)
     assert len(computed) > first, "another depth is another output"
+
+
+def test_mirrored_images_are_run_through_the_prefix_once_for_all_epochs_and_seeds(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_computed: list[int] = []
+    really = AdaptedClassifier.prefix
+
+    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
+        num_computed.append(len(pixels))
+        return really(self, pixels, depth)
+
+    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+    flipped = {**tiny_request, "method": adapter(placement="last:1"), **shown("flip")}
+    run(flipped, DEFAULT_PREFIX_CACHE_BYTES)
+    num_train, num_validation, num_test, num_tried = 1257, 180, 360, 4
+    assert sum(num_computed) == 2 * num_train + num_validation + num_test + num_tried
+    run({**flipped, "seed": 1, "training": {**flipped["training"], "epochs": 3}}, DEFAULT_PREFIX_CACHE_BYTES)
+    assert sum(num_computed) == 2 * num_train + num_validation + num_test + num_tried
 
 
 def test_split_that_does_not_fit_the_budget_is_read_as_pixels(tiny_request: dict[str, Any]) -> None:
