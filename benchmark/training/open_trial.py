@@ -33,7 +33,7 @@ from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.images import Presentation, SplitImages, open_images
 from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
-from benchmark.training.model import AdaptedClassifier, assemble
+from benchmark.training.model import AdaptedClassifier, Depth, assemble
 from benchmark.training.operations import flops_per_image
 from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, PrefixKey, frozen_depth
 from benchmark.training.pretrained import (
@@ -56,6 +56,9 @@ NUM_START_IMAGES = 1024
 """Training images that a method's start values are computed from, at most."""
 
 NUM_START_IMAGES_PER_BATCH = 64
+
+LEAST_MIRRORED_SHARE = 0.25
+"""Of the blocks must be frozen in front for mirrored images' outputs to be kept: they double the room."""
 
 
 class OpenTrial:
@@ -235,16 +238,19 @@ class OpenTrial:
         self.model.starts_at = depth
         started = time.perf_counter()
         prefixed = self._prefixed("validation", validation)
-        if self._has_few_outputs and self.spec.soup is None:
+        if self._keeps_training_outputs(depth):
             self.train = self._prefixed("train", train, with_mirrored=self.spec.protocol.augmentation == "flip")
         self.other_evaluation_seconds = time.perf_counter() - started
         return prefixed
 
-    @property
-    def _has_few_outputs(self) -> bool:
-        """Whether a training image's outputs are no more than the epochs that it is shown in: one, or two mirrored."""
+    def _keeps_training_outputs(self, depth: Depth) -> bool:
+        """Whether a training image's outputs are few: one, or two where it is mirrored and that saves much."""
         augmentation = self.spec.protocol.augmentation
-        return augmentation == "none" or (augmentation == "flip" and self.num_epochs > 1 and not self.fits_head)
+        if self.spec.soup is not None or augmentation not in ("none", "flip"):
+            return False
+        num_blocks = len(list(cast("VisionTransformer", self.model.backbone).blocks.children()))
+        is_deep = depth.is_pooled or depth.num_blocks >= LEAST_MIRRORED_SHARE * num_blocks
+        return augmentation == "none" or (is_deep and self.num_epochs > 1)
 
     def _prefixed(self, split: Split, images: SplitImages, with_mirrored: bool = False) -> SplitImages | PrefixedImages:
         depth = self.model.starts_at

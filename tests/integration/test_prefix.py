@@ -155,6 +155,9 @@ def test_mirrored_images_are_run_through_the_prefix_once_for_all_epochs_and_seed
     assert sum(num_computed) == 2 * num_train + num_validation + num_test + num_tried
     run({**flipped, "seed": 1, "training": {**flipped["training"], "epochs": 3}}, DEFAULT_PREFIX_CACHE_BYTES)
     assert sum(num_computed) == 2 * num_train + num_validation + num_test + num_tried
+    num_computed.clear()
+    run({**flipped, "method": adapter(placement="all")}, DEFAULT_PREFIX_CACHE_BYTES)
+    assert sum(num_computed) == num_validation + num_test + 2, "one block saves less than twice the outputs cost"
 
 
 def test_split_that_does_not_fit_the_budget_is_read_as_pixels(tiny_request: dict[str, Any]) -> None:
