@@ -1,4 +1,4 @@
-"""The generated files against what reads them: Ray's own loader of cluster files, KubeRay's fields, bash, YAML."""
+"""The generated files against what reads them: Ray's loader and schema, KubeRay's fields, Kubernetes' schema, bash."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
+import kubernetes_validate
 import pytest
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from benchmark.request import read_trial
 from launch.launch_files import HEALTH_CHECK_VARIABLES, KINDS, Need, nodes_of_one_trial, render
@@ -26,33 +27,18 @@ def written(folder: Path, kind: str, *options: str) -> Path:
 
 
 # Fields and which are required: KubeRay's API types of v1 (github.com/ray-project/kuberay, ray-operator/apis/ray/v1,
-# Apache-2.0), as far as the files use them. Not checked here: Kubernetes' own pod templates beyond their containers.
+# Apache-2.0), as far as the files use them; no package brings the definitions themselves. The pods in them are checked
+# with Kubernetes' own schema, which the definitions repeat.
+KUBERNETES = "1.34"
+
+
 class Known(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Container(Known):
-    name: str
-    image: str
-    env: list[dict[str, str]]
-    resources: dict[str, dict[str, str]]
-    ports: list[dict[str, Any]] = []
-    volumeMounts: list[dict[str, str]]
-
-
-class PodSpec(Known):
-    containers: list[Container] = Field(min_length=1)
-    volumes: list[dict[str, Any]]
-    securityContext: dict[str, int] = {}
-
-
-class PodTemplate(Known):
-    spec: PodSpec
-
-
 class Group(Known):
     rayStartParams: dict[str, str]
-    template: PodTemplate
+    template: dict[str, Any]
 
 
 class WorkerGroup(Group):
@@ -123,14 +109,30 @@ def test_manifests_hold_kuberays_fields_when_written(tmp_path: Path) -> None:
     spec = RayJobSpec.model_validate(job["spec"])
     assert RayClusterSpec.model_validate(cluster["spec"]) == spec.rayClusterSpec
     (workers,) = spec.rayClusterSpec.workerGroupSpecs
-    (container,) = workers.template.spec.containers
+    (container,) = workers.template["spec"]["containers"]
     assert (workers.minReplicas, workers.maxReplicas) == (2, 4)  # 16 workers on machines of 8 GPUs
-    assert container.resources["limits"]["nvidia.com/gpu"] == "8"
-    assert {one["name"]: one["value"] for one in container.env} == HEALTH_CHECK_VARIABLES
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert {one["name"]: one["value"] for one in container["env"]} == HEALTH_CHECK_VARIABLES
     assert yaml.safe_load(study["data"]["study.yaml"])["name"] == "ablation-rank"
     assert study == same_study
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {spec.entrypoint}"], capture_output=True, text=True)
     assert AWKWARD in words.stdout.splitlines()
+
+
+@pytest.mark.parametrize("options", [ON_CPUS, [*ON_GPUS, "--nodes", "4"]])
+def test_kubernetes_knows_every_field_of_the_pods_when_manifests_are_written(
+    options: list[str], tmp_path: Path
+) -> None:
+    folder = written(tmp_path, "kuberay", *options)
+    study, job = yaml.safe_load_all((folder / "kuberay.yaml").read_text())
+    kubernetes_validate.validate(study, KUBERNETES, strict=True)
+    cluster = RayJobSpec.model_validate(job["spec"]).rayClusterSpec
+    for group in (cluster.headGroupSpec, *cluster.workerGroupSpecs):
+        pods = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pods"}, "template": group.template}
+        kubernetes_validate.validate(pods, KUBERNETES, strict=True)
+        group.template["spec"]["containers"][0]["resorces"] = {}
+        with pytest.raises(kubernetes_validate.ValidationError, match="resorces"):
+            kubernetes_validate.validate(pods, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("kind", ["slurm", "machine", "torchrun"])
