@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import re
@@ -235,8 +236,26 @@ def _disconnected_after(folder: Path) -> Iterator[None]:
 def _disconnect(folder: Path) -> None:
     import ray
 
-    ray.shutdown()
+    with _nothing_collected():
+        ray.shutdown()
     _end_processes_of(folder)
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Free what is garbage now, and nothing until the block ends.
+
+    Whichever thread allocates next may collect garbage. Where that drops a reference to an object of Ray's while Ray
+    shuts down, Ray ends the whole process, with status 1: a study that was done, and not yet reported, would fail.
+    """
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _end_processes_of(folder: Path, timeout_seconds: float = _NODE_EXIT_TIMEOUT_SECONDS) -> None:
