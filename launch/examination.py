@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import platform
 import resource
@@ -12,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.cache_folder import cache_root, existing_parent
 from benchmark.presence import missing_files
 from benchmark.provenance import package_versions
 from benchmark.spec import TrialSpec
 from launch.exchange import Device, measure, slower
+from launch.gpus import by_driver
 from launch.resources import Node
 
 _ANSWER_SECONDS = 120.0
@@ -31,7 +32,9 @@ class NodeState:
         open_files: How many a process of it may open.
         shared_memory_bytes: Free for Ray's object store.
         disk_bytes: Free in its temporary folder.
-        gpus: Name and memory of each.
+        cache_bytes: Free where it keeps decoded images and outputs of backbones.
+        gpus: Name, memory and driver of each.
+        gpu_fault: Why their driver does not answer; empty where all is well.
         clock_ahead_seconds: Its clock before the driver's, to half the answer's time.
         death_seconds: After which silence this node's settings declare a node dead.
         missing_files: Images and weights that it lacks, with what to do.
@@ -42,10 +45,12 @@ class NodeState:
     open_files: int
     shared_memory_bytes: int
     disk_bytes: int
+    cache_bytes: int
     gpus: tuple[str, ...]
     clock_ahead_seconds: float
     death_seconds: float
     missing_files: tuple[str, ...] = ()
+    gpu_fault: str = ""
 
 
 class Probe:
@@ -53,16 +58,20 @@ class Probe:
 
     def state(self, address: str, specs: Sequence[TrialSpec] = ()) -> NodeState:
         """Return what its node has, and what it lacks of trials' files; the driver sets the clock's difference."""
+        gpus = by_driver()
+        sizes = [f"{total / 2**30:.0f} GiB, driver {gpus.driver}" for total in gpus.total_bytes]
         return NodeState(
             address=address,
             versions={"Python": platform.python_version(), **package_versions()},
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             shared_memory_bytes=shutil.disk_usage("/dev/shm").free,  # noqa: S108 -- Ray's object store lies there
             disk_bytes=shutil.disk_usage("/tmp").free,  # noqa: S108 -- and its files here
-            gpus=gpus(),
+            cache_bytes=shutil.disk_usage(existing_parent(cache_root())).free,
+            gpus=tuple(f"{name} {size}" for name, size in zip(gpus.names, sizes, strict=True)),
             clock_ahead_seconds=0.0,
             death_seconds=_death_seconds(),
             missing_files=tuple(missing_files(specs)),
+            gpu_fault=gpus.fault,
         )
 
     def clock(self) -> float:
@@ -82,25 +91,6 @@ class Probe:
         return measure(rank, host, port, store=store, node_address=address, device=device)
 
 
-def gpus() -> tuple[str, ...]:
-    """Return each GPU's name, memory and driver; none where there is no driver. Opens no context on them."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        sizes_gib = [pynvml.nvmlDeviceGetMemoryInfo(one).total / 2**30 for one in handles]
-        names = [pynvml.nvmlDeviceGetName(one) for one in handles]
-        return tuple(f"{name} {size:.0f} GiB, driver {driver}" for name, size in zip(names, sizes_gib, strict=True))
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
 def examine_nodes(nodes: tuple[Node, ...], specs: Sequence[TrialSpec] = ()) -> tuple[list[NodeState], list[float]]:
     """Return every node's state, and the seconds of an all-reduce of each size between two of them.
 
@@ -110,25 +100,41 @@ def examine_nodes(nodes: tuple[Node, ...], specs: Sequence[TrialSpec] = ()) -> t
         nodes: Of the cluster.
         specs: Trials whose images and weights each node is asked for.
     """
-    import ray
-
     probes = [_probe_on(node) for node in nodes]
     try:
         states = [_state_of(probe, node, specs) for probe, node in zip(probes, nodes, strict=True)]
-        first, second = nodes[0], nodes[-1]
-        both = [probes[0], probes[-1] if len(nodes) > 1 else _probe_on(first)]
-        return states, _exchange(both, [first.address, second.address])
     finally:
-        for probe in probes:
-            ray.kill(probe)
+        _end(probes)
+    return states, _exchange([nodes[0], nodes[-1]], "cpu")
 
 
-def _probe_on(node: Node) -> Any:
+def exchange_between_gpus(nodes: tuple[Node, ...]) -> list[float] | None:
+    """Return the seconds of an all-reduce of each size between two GPUs, of different nodes where there are several.
+
+    Returns:
+        None where the cluster has fewer than two GPUs.
+
+    Raises:
+        TimeoutError: No two GPUs were free, or their ranks did not answer.
+        RuntimeError: A rank failed.
+    """
+    places = [node for node in nodes for _ in range(int(node.num_gpus))]
+    return _exchange([places[0], places[-1]], "cuda") if len(places) > 1 else None
+
+
+def _probe_on(node: Node, num_gpus: int = 0) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    return ray.remote(num_cpus=0)(Probe).options(scheduling_strategy=strategy).remote()
+    return ray.remote(num_cpus=0, num_gpus=num_gpus)(Probe).options(scheduling_strategy=strategy).remote()
+
+
+def _end(probes: list[Any]) -> None:
+    import ray
+
+    for probe in probes:
+        ray.kill(probe)
 
 
 def _state_of(probe: Any, node: Node, specs: Sequence[TrialSpec]) -> NodeState:
@@ -140,13 +146,18 @@ def _state_of(probe: Any, node: Node, specs: Sequence[TrialSpec]) -> NodeState:
     return dataclasses.replace(state, clock_ahead_seconds=there - (asked + time.time()) / 2)
 
 
-def _exchange(probes: list[Any], addresses: list[str]) -> list[float]:
+def _exchange(both: list[Node], device: Device) -> list[float]:
     import ray
 
-    port = ray.get(probes[0].open_store.remote(addresses[0]), timeout=_ANSWER_SECONDS)
-    pairs = zip(probes, addresses, strict=True)
-    calls = [probe.exchange.remote(rank, addresses[0], port, own, "cpu") for rank, (probe, own) in enumerate(pairs)]
-    return slower(ray.get(calls, timeout=_ANSWER_SECONDS))
+    probes = [_probe_on(node, num_gpus=1 if device == "cuda" else 0) for node in both]
+    host = both[0].address
+    try:
+        port = ray.get(probes[0].open_store.remote(host), timeout=_ANSWER_SECONDS)
+        ranks = enumerate(zip(probes, both, strict=True))
+        calls = [probe.exchange.remote(rank, host, port, node.address, device) for rank, (probe, node) in ranks]
+        return slower(ray.get(calls, timeout=_ANSWER_SECONDS))
+    finally:
+        _end(probes)
 
 
 def _death_seconds() -> float:

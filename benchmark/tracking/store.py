@@ -96,6 +96,11 @@ def sqlite_path(tracking_uri: str) -> Path:
     return Path(path).resolve()
 
 
+def database_path(tracking_uri: str) -> Path | None:
+    """Return the database file of an address; none where it is a server's."""
+    return sqlite_path(tracking_uri) if is_sqlite(tracking_uri) else None
+
+
 def local_artifacts(tracking_uri: str) -> Path | None:
     """Return the folder of a store's artifacts; none for a server, which keeps them itself."""
     return sqlite_path(tracking_uri).parent / ARTIFACTS_FOLDER if is_sqlite(tracking_uri) else None
@@ -278,6 +283,25 @@ def _probe_server(tracking_uri: str) -> None:
     except MlflowException as error:
         raise _unavailable(tracking_uri, error) from error
     _check_answer(tracking_uri, response.status_code, response.headers.get("content-type", ""))
+
+
+def server_version(tracking_uri: str) -> str:
+    """Return the version of the MLflow that answers at a server's address, which it does after its tables were read.
+
+    Raises:
+        RequestError: The address is none of an MLflow server.
+        MissingError: The server does not answer or refuses this user.
+    """
+    create_store(tracking_uri)
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        credentials = get_default_host_creds(tracking_uri)
+        return str(http_request(credentials, "/version", "GET", max_retries=0, timeout=PROBE_TIMEOUT_SECONDS).text)
+    except MlflowException as error:
+        raise _unavailable(tracking_uri, error) from error
 
 
 def _check_answer(tracking_uri: str, status_code: int, content_type: str) -> None:

@@ -33,12 +33,13 @@ class Head:
 
 
 @contextlib.contextmanager
-def ray_head(num_cpus: int = 2) -> Iterator[Head]:
+def ray_head(num_cpus: int = 2, num_gpus: int = 0) -> Iterator[Head]:
     """Start a head as a cluster's administrator does, in a shell where the suite's environment is active."""
     # Below the usual temporary folder a socket's path would be too long.
     with tempfile.TemporaryDirectory(prefix="ray-head-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         gcs_port, dashboard_port, agent_port = _free_ports(3)
-        process = _start(Path(folder), num_cpus, gcs_port, dashboard_port, agent_port)
+        size = [f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}"]
+        process = _start(Path(folder), size, gcs_port, dashboard_port, agent_port)
         head = Head(f"http://127.0.0.1:{dashboard_port}", f"127.0.0.1:{gcs_port}", Path(folder, "home"))
         try:
             _await_dashboard(head, process)
@@ -47,10 +48,10 @@ def ray_head(num_cpus: int = 2) -> Iterator[Head]:
             _end(process, Path(folder))
 
 
-def _start(folder: Path, num_cpus: int, gcs: int, dashboard: int, agent: int) -> subprocess.Popen[bytes]:
+def _start(folder: Path, size: list[str], gcs: int, dashboard: int, agent: int) -> subprocess.Popen[bytes]:
     home = folder / "home"
     home.mkdir()
-    options = ["--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={num_cpus}"]
+    options = ["--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}", *size]
     options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder / 'ray'}"]
     options += [f"--dashboard-agent-listen-port={agent}", "--disable-usage-stats"]
     environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}

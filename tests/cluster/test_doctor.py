@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cluster.doctor import examined
+from tests.cluster.hosts import GCS_PORT, linked_hosts, why_not_here
 from tests.cluster.ray_head import MISSING_FOR_THE_DASHBOARD, ray_head
-from tests.cluster.study_command import REPOSITORY
+from tests.cluster.study_command import write_study
+from tests.docs.shapes import draw
 
 pytestmark = pytest.mark.slow
-
-
-def examined(
-    folder: Path, *options: str, limit: str = "true", within: tuple[str, ...] = ()
-) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the doctor's exit status and its checks by name; `limit` runs first in its shell, itself run `within`."""
-    command = f'{limit}; exec "$0" -m tuning doctor --json --output out {" ".join(options)}'
-    done = subprocess.run(
-        [*within, "bash", "-c", command, sys.executable],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 @pytest.mark.skipif(bool(MISSING_FOR_THE_DASHBOARD), reason=f"ray[default] is needed: {MISSING_FOR_THE_DASHBOARD}")
@@ -46,6 +28,45 @@ def test_cluster_is_examined_when_its_address_is_given(tmp_path: Path) -> None:
     assert checks["images and weights of demo on all nodes"]["ok"]
     # Ray's own settings: a head that was started without the advised ones.
     assert not checks["health check"]["ok"]
+
+
+@pytest.mark.skipif(bool(MISSING_FOR_THE_DASHBOARD), reason=f"ray[default] is needed: {MISSING_FOR_THE_DASHBOARD}")
+def test_sum_between_gpus_is_broken_when_the_cluster_has_gpus_that_torch_cannot_use(tmp_path: Path) -> None:
+    with ray_head(num_gpus=2) as head:
+        status, checks = examined(tmp_path, "--address", head.gcs, CUDA_VISIBLE_DEVICES="")
+    assert (status, checks["all-reduce between GPUs, NCCL"]["ok"]) == (3, False)
+    assert "NCCL_DEBUG" in checks["all-reduce between GPUs, NCCL"]["advice"]
+    assert checks["all-reduce between nodes"]["ok"], "the nodes themselves do reach each other"
+
+
+NOT_HERE = why_not_here()
+ON_ALL = ("versions", "open files", "shared memory", "disk", "disk for caches", "GPUs")
+
+
+@pytest.mark.skipif(NOT_HERE is not None, reason=NOT_HERE or "")
+def test_host_is_named_when_it_lacks_the_images_that_the_other_has(tmp_path: Path) -> None:
+    with linked_hosts(2) as (first, second):
+        first.start_ray(num_cpus=1)
+        second.start_ray(num_cpus=1)
+        draw(first.folder / "images")  # the second host has a folder of its own under this path
+        study = write_study(tmp_path, "mine", ["head_only"], [0], dataset=f"image_folder:{first.folder / 'images'}")
+        options = ["--address", f"{first.address}:{GCS_PORT}", "--study", str(study), "--json"]
+        process = first.python("-m", "tuning", "doctor", "--output", str(first.folder / "out"), *options)
+        text, messages = process.communicate(timeout=200)
+    checks = {check["name"]: check for check in json.loads(text)["checks"]}
+    assert checks["cluster"]["found"] == "2 nodes, 2 CPUs, 0 GPUs", messages
+    lacking = checks[f"images and weights of {study} on all nodes"]
+    assert (process.returncode, lacking["ok"], lacking["found"]) == (3, False, f"missing on {second.address}")
+    assert all(checks[f"{name} on all nodes"]["ok"] for name in ON_ALL)
+    assert checks["clocks"]["ok"] and checks["health check"]["ok"]
+    assert "64 MiB at" in checks["all-reduce between nodes"]["found"]
+
+
+def test_process_group_is_broken_when_its_interface_is_not_there(tmp_path: Path) -> None:
+    status, checks = examined(tmp_path, GLOO_SOCKET_IFNAME="absent0")
+    assert status == 3
+    for name in ("process group", "all-reduce of two ranks, gloo"):
+        assert not checks[name]["ok"] and "interface" in checks[name]["advice"]
 
 
 def test_advice_is_given_when_the_machine_is_broken(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.doctor import examined
 from tests.cluster.study_command import ONE_AT_A_TIME, REPOSITORY, start_run, write_study
 from tests.postgres_server import PROGRAMS, postgres
 
@@ -114,6 +116,12 @@ def open_store(port: int) -> None:
     urllib.request.urlopen(request, timeout=120).close()
 
 
+def tracking_check(folder: Path, *options: str, **environment: str) -> dict[str, Any]:
+    """Return what the doctor says of the server."""
+    _, checks = examined(folder, *options, **environment)
+    return checks["tracking"]
+
+
 @pytest.mark.timeout(600)
 def test_study_is_tracked_and_reported_when_the_store_asks_for_a_password(
     tmp_path_factory: pytest.TempPathFactory,
@@ -129,8 +137,11 @@ def test_study_is_tracked_and_reported_when_the_store_asks_for_a_password(
         _, messages = refused.communicate(timeout=100)
         assert refused.returncode == 3, messages
         assert "refuses this user" in " ".join(messages.split())
+        assert "refuses this user" in tracking_check(folder, *uri, **login)["found"]
         login["MLFLOW_TRACKING_PASSWORD"] = VALUES["MLFLOW_ADMIN_PASSWORD"]
         open_store(ports["mlflow"])
+        check = tracking_check(folder, *uri, **login)
+        assert check["ok"] and check["found"].endswith(f"MLflow {importlib.metadata.version('mlflow')}"), check
         process = start_run(study, folder / "output", *uri, **login)
         text, messages = process.communicate(timeout=200)
         assert process.returncode == 0, text + messages

@@ -8,22 +8,21 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmark.cache_folder import cache_root
+from benchmark.cache_folder import cache_root, existing_parent
 from benchmark.datasets.storage.places import data_root
+from tuning.cli.check import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
 from tuning.cli.output import DEFAULT_OUTPUT, AsJson, OutputDirectory, TrackingUri, console, print_json
 
 EXAMPLE = "Example: adaptertune doctor   (on a cluster's node: adaptertune doctor --address auto)"
 
 NEEDED_PACKAGES = ("torch", "torchvision", "timm", "deepspeed", "ray", "mlflow", "pydantic")
-LEAST_FREE_BYTES = 2 * 10**9
 LEAST_MEMORY_BYTES = 6 * 10**9
-LEAST_OPEN_FILES = 1024
 MISSING = 3
 
 ClusterAddress = Annotated[
@@ -36,16 +35,6 @@ StudyOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the examination: what was found, and what to do where it is not enough."""
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
-
-
 def doctor(
     address: ClusterAddress = None,
     study: StudyOption = None,
@@ -54,25 +43,27 @@ def doctor(
     as_json: AsJson = False,
 ) -> int:
     """Check this machine: packages, devices, memory, disk, process group, tracking; or a cluster's nodes too."""
+    from launch.gpus import by_driver_and_torch
     from tuning.cli.cluster_checks import cluster_checks
+    from tuning.cli.gpu_checks import gpu_checks
 
     examinations: list[Callable[[], Check]] = [
         _python,
         *(lambda package=package: _package(package) for package in NEEDED_PACKAGES),
         _devices,
         _memory,
-        _gpus,
-        lambda: _disk("disk for results", _existing_parent(output)),
-        lambda: _disk("disk for data", _existing_parent(data_root())),
-        lambda: _disk("disk for caches", _existing_parent(cache_root())),
+        lambda: _disk("disk for results", existing_parent(output)),
+        lambda: _disk("disk for data", existing_parent(data_root())),
+        lambda: _disk("disk for caches", existing_parent(cache_root())),
         lambda: _disk("shared memory", Path("/dev/shm")),  # noqa: S108 -- Ray's object store lies there
         _open_files,
         _process_group,
         _all_reduce,
-        lambda: _tracking(tracking_uri, output),
+        lambda: tracking_check(tracking_uri, output),
         *([lambda: _files_of(study)] if study else []),
     ]
-    checks = [*_examined(examinations), *(cluster_checks(address, study) if address else [])]
+    gpus = gpu_checks(by_driver_and_torch())
+    checks = [*_examined(examinations), *gpus, *(cluster_checks(address, study) if address else [])]
     if as_json:
         print_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
     else:
@@ -107,26 +98,6 @@ def _devices() -> Check:
     gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(num_gpus))
     found = f"{len(os.sched_getaffinity(0))} CPUs, " + (gpus or "no GPU: trials compute on the CPU")
     return Check("devices", True, found)
-
-
-def _gpus() -> Check:
-    """Say what the GPUs' driver tells, and whether torch reaches every one of them."""
-    import torch
-
-    from launch.examination import gpus
-
-    found = gpus()
-    if not found:
-        return Check("GPUs", True, "none")
-    num_usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if num_usable < len(found):
-        what = f"{len(found)} ({found[0]}), of which torch {torch.__version__} uses {num_usable}"
-        return Check("GPUs", False, what, "look at CUDA_VISIBLE_DEVICES; torch's CUDA may need a newer driver")
-    pairs = [(one, other) for one in range(num_usable) for other in range(num_usable) if one != other]
-    num_direct = sum(torch.cuda.can_device_access_peer(one, other) for one, other in pairs)
-    nccl = ".".join(map(str, torch.cuda.nccl.version()))
-    shown = f"{len(found)} x {found[0]}, CUDA {torch.version.cuda}, NCCL {nccl}"
-    return Check("GPUs", True, shown + (f", {num_direct} of {len(pairs)} pairs reach each other" if pairs else ""))
 
 
 def _memory() -> Check:
@@ -179,22 +150,33 @@ def _all_reduce() -> Check:
         return Check(name, False, str(error), "look at the network interfaces, NCCL_DEBUG=INFO, and a firewall")
 
 
-def _tracking(tracking_uri: str | None, output: Path) -> Check:
-    """Reach the store that was asked for; the default one is made by the first run, so only its folder counts."""
+def tracking_check(tracking_uri: str | None, output: Path) -> Check:
+    """Reach the server, or look at the database; the next run makes or upgrades that, so nothing is written here."""
     from benchmark.errors import AdapterTuneError
-    from benchmark.tracking import create_store, default_tracking_uri, has_other_tables, without_password
+    from benchmark.tracking import database_path, server_version, without_password
 
-    if tracking_uri is None:
-        if (output / "mlflow.db").exists() and has_other_tables(default_tracking_uri(output)):
-            found = f"sqlite in {output} has the tables of another MLflow"
-            return Check("tracking", False, found, "the next run upgrades it and keeps a copy; or install that MLflow")
-        writable = os.access(_existing_parent(output), os.W_OK)
-        return Check("tracking", writable, f"sqlite in {output}", f"make {output} writable")
     try:
-        create_store(tracking_uri)
+        path = database_path(tracking_uri) if tracking_uri else output / "mlflow.db"
+        if path is not None:
+            return _database(path)
+        assert tracking_uri is not None
+        version = server_version(tracking_uri)
     except AdapterTuneError as error:
         return Check("tracking", False, str(error), "start the server, or mend the address")
-    return Check("tracking", True, without_password(tracking_uri))
+    found = f"{without_password(tracking_uri)}, MLflow {version}"
+    installed = importlib.metadata.version("mlflow")
+    is_alike = version.partition(".")[0] == installed.partition(".")[0]
+    return Check("tracking", is_alike, found, f"this machine has {installed}: the tables of both must be alike")
+
+
+def _database(path: Path) -> Check:
+    from benchmark.tracking import has_other_tables
+
+    if path.exists() and has_other_tables(f"sqlite:///{path.resolve()}"):
+        found = f"sqlite in {path.parent} has the tables of another MLflow"
+        return Check("tracking", False, found, "the next run upgrades it and keeps a copy; or install that MLflow")
+    writable = os.access(existing_parent(path), os.W_OK)
+    return Check("tracking", writable, f"sqlite in {path.parent}", f"make {path.parent} writable")
 
 
 def _files_of(study: str) -> Check:
@@ -209,10 +191,3 @@ def _files_of(study: str) -> Check:
     except AdapterTuneError as error:
         return Check(name, False, "the study cannot be planned here", str(error))
     return Check(name, not missing, f"{len(missing)} missing" if missing else "here", "; ".join(missing))
-
-
-def _existing_parent(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from benchmark.errors import AdapterTuneError
 from launch.cluster import connect
-from launch.examination import NodeState, examine_nodes
+from launch.examination import NodeState, examine_nodes, exchange_between_gpus
 from launch.exchange import bandwidths
-from tuning.cli.checks import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
+from launch.resources import Node
+from tuning.cli.check import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
 from tuning.study import load_study
 
 LARGEST_SKEW_SECONDS = 1.0
@@ -33,11 +34,13 @@ def cluster_checks(address: str, study: str | None = None) -> list[Check]:
             states, seconds = examine_nodes(tuple(nodes), specs)
             num_cpus = sum(node.num_cpus for node in nodes)
             num_gpus = sum(node.num_gpus for node in nodes)
+            gpus = _between_gpus(tuple(nodes))
     except (AdapterTuneError, RuntimeError, OSError) as error:
         return [Check("cluster", False, str(error), "look at `ray status` on its head")]
     size = f"{len(nodes)} nodes, {num_cpus:g} CPUs, {num_gpus:g} GPUs"
     files = [files_check(states, study)] if study else []
-    return [Check("cluster", True, size), *judge(states), *files, all_reduce_check("all-reduce between nodes", seconds)]
+    sums = [all_reduce_check("all-reduce between nodes", seconds), *gpus]
+    return [Check("cluster", True, size), *judge(states), *files, *sums]
 
 
 def judge(states: list[NodeState]) -> Iterator[Check]:
@@ -64,11 +67,17 @@ def judge(states: list[NodeState]) -> Iterator[Check]:
     yield _least(
         states, "disk_bytes", "disk on all nodes", LEAST_FREE_BYTES, "free some below /tmp, or `ray start --temp-dir`"
     )
+    yield _least(
+        states,
+        "cache_bytes",
+        "disk for caches on all nodes",
+        LEAST_FREE_BYTES,
+        "adaptertune cache prune, or set ADAPTERTUNE_CACHE",
+    )
     death = states[0].death_seconds
     found = f"a silent node is dead after {death:g} s"
     yield Check("health check", death <= LONGEST_DEATH_SECONDS, found, HEALTH_CHECK_ADVICE)
-    gpus = sorted({gpu for state in states for gpu in state.gpus})
-    yield Check("GPUs on all nodes", True, "; ".join(gpus) or "none")
+    yield _gpus(states)
 
 
 def files_check(states: list[NodeState], study: str) -> Check:
@@ -83,6 +92,23 @@ def all_reduce_check(name: str, seconds: list[float]) -> Check:
     """Say how fast two ranks sum arrays of the sizes."""
     found = ", ".join(f"{_size(size)} at {speed / 1e6:,.0f} MB/s" for size, speed in bandwidths(seconds).items())
     return Check(name, True, found)
+
+
+def _between_gpus(nodes: tuple[Node, ...]) -> list[Check]:
+    """Sum between two GPUs that the cluster hands out, where it has two."""
+    name = "all-reduce between GPUs, NCCL"
+    try:
+        seconds = exchange_between_gpus(nodes)
+    except (RuntimeError, OSError) as error:
+        advice = "end the trials that hold the GPUs; look at NCCL_SOCKET_IFNAME, a firewall, and NCCL_DEBUG=INFO"
+        return [Check(name, False, str(error) or type(error).__name__, advice)]
+    return [all_reduce_check(name, seconds)] if seconds else []
+
+
+def _gpus(states: list[NodeState]) -> Check:
+    faults = [f"{state.address}: {state.gpu_fault}" for state in states if state.gpu_fault]
+    found = "; ".join(faults or sorted({gpu for state in states for gpu in state.gpus})) or "none"
+    return Check("GPUs on all nodes", not faults, found, "nvidia-smi must answer there: install or restart the driver")
 
 
 def _versions(states: list[NodeState]) -> Check:

@@ -17,6 +17,7 @@ HEALTHY = NodeState(
     open_files=65536,
     shared_memory_bytes=10**10,
     disk_bytes=10**11,
+    cache_bytes=10**11,
     gpus=(),
     clock_ahead_seconds=0.01,
     death_seconds=9.0,
@@ -44,6 +45,8 @@ def test_nothing_is_to_mend_when_all_nodes_are_alike() -> None:
         (second(open_files=256), "open files on all nodes", "256 at least (10.0.0.2)"),
         (second(shared_memory_bytes=64 * 2**20), "shared memory on all nodes", "64 MiB at least (10.0.0.2)"),
         (second(disk_bytes=10**9), "disk on all nodes", "1.0 GB at least (10.0.0.2)"),
+        (second(cache_bytes=10**9), "disk for caches on all nodes", "1.0 GB at least (10.0.0.2)"),
+        (second(gpu_fault="Unknown Error"), "GPUs on all nodes", "10.0.0.2: Unknown Error"),
     ],
 )
 def test_node_is_named_when_it_differs(other: NodeState, name: str, said: str) -> None:
