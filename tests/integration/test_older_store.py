@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import tarfile
 from pathlib import Path
@@ -58,3 +59,22 @@ def test_runs_are_explained_when_an_older_version_tracked_them(
     assert run(["explain", first, second, "--output", str(output), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [one["field"] for one in document["differences"] if one["can_explain"]] == ["method.rank"]
+
+
+@pytest.mark.slow
+def test_trials_of_a_later_revision_join_the_older_ones_when_the_study_is_run_again(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(output, folder)
+    before = {trial.result.trial_id: trial.result for trial in read_study(default_tracking_uri(folder), STUDY).trials}
+    (written,) = folder.glob("mlartifacts/*/*/artifacts/study.json")
+    study = tmp_path / "study.yaml"
+    study.write_text(written.read_text(), encoding="utf-8")  # JSON is YAML
+    assert run(["run", str(study), "--output", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    # `fair` was revised since: its trials are others, and the earlier ones stay as they are.
+    assert set(document["statuses"].values()) == {"COMPLETED"} and not set(document["statuses"]) & set(before)
+    after = {trial.result.trial_id: trial.result for trial in read_study(default_tracking_uri(folder), STUDY).trials}
+    assert {trial_id: after[trial_id] for trial_id in before} == before
+    assert set(after) == set(before) | set(document["statuses"])

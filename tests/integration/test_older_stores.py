@@ -10,13 +10,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmark.errors import MissingError
 from benchmark.result import RESULT_SCHEMA_VERSION, TrialResult, TrialStatus
 from benchmark.tracking import StudyTracker, default_tracking_uri, read_study
 from benchmark.tracking.store import open_client
 from tests.integration import tracking_samples as samples
+from tuning.cli.app import run
 from tuning.ledger import LEDGER_FILE, LEDGER_VERSION, Ledger
+from tuning.study import load_study
 
 TRIAL = "0123456789abcdef"
 
@@ -100,3 +103,29 @@ def test_study_without_a_version_is_read_and_written_on_when_it_is_older(tmp_pat
         read_study(uri, "rank-study")
     with pytest.raises(MissingError, match="newer version of the suite"):
         StudyTracker(uri, "rank-study", {"name": "rank-study"}, samples.planned(*specs))
+
+
+def test_nothing_is_trained_again_when_an_older_version_left_every_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "older.yaml"
+    written = {"name": "older", "backbone": "vit_nano", "dataset": "digits", "method": "head_only", "seed": [0, 1]}
+    study.write_text(yaml.safe_dump(written), encoding="utf-8")
+    specs = [trial.spec for trial in load_study(str(study)).trials]
+    output = tmp_path / "output"
+    output.mkdir()
+    connection = sqlite3.connect(output / LEDGER_FILE)
+    connection.executescript(FIRST_TABLES)
+    for spec in specs:
+        ids = {"trial_id": spec.trial_id, "condition_id": spec.condition_id, "spec": spec.model_dump(mode="json")}
+        row = (spec.trial_id, "older", "COMPLETED", json.dumps({**FIRST_RESULT, **ids}))
+        connection.execute("INSERT INTO trials (trial_id, study, status, result) VALUES (?, ?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+    assert run(["run", str(study), "--output", str(output), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["statuses"] == {spec.trial_id: "COMPLETED" for spec in specs}
+    assert document["summary"]["conditions"][0]["test_top1_mean"] == 0.5, "the older version's score"
+    tracked = read_study(default_tracking_uri(output), "older").trials
+    assert sorted(trial.result.trial_id for trial in tracked) == sorted(spec.trial_id for spec in specs)
+    assert version_of(output) == LEDGER_VERSION
