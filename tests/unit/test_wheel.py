@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import zipfile
 
 import pytest
@@ -20,9 +21,15 @@ DATA = [
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Return the wheel, open."""
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel")))
+
+
+@pytest.fixture
+def names(wheel: zipfile.ZipFile) -> list[str]:
     """Return the files of the wheel."""
-    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel"))).namelist()
+    return wheel.namelist()
 
 
 def test_wheel_holds_exactly_the_four_packages(names: list[str]) -> None:
@@ -38,3 +45,13 @@ def test_wheel_holds_the_packages_data(names: list[str]) -> None:
     for folder in ("launch/templates", "reports/templates", "tuning/studies", "benchmark/methods"):
         here = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / folder).glob("*.*")}
         assert here and here <= set(names)
+
+
+def test_licence_is_named_by_its_spdx_expression_and_its_texts_are_there(wheel: zipfile.ZipFile) -> None:
+    (place,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(wheel.read(place))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
+    for name in ("LICENSE", "NOTICE"):
+        inside = wheel.read(place.replace("METADATA", f"licenses/{name}"))
+        assert inside == (REPOSITORY / name).read_bytes()

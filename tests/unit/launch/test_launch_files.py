@@ -92,6 +92,18 @@ def test_ray_accepts_the_cluster_file_when_it_is_prepared_as_ray_up_does(
 
 
 @pytest.mark.parametrize("provider", ["aws", "gcp"])
+def test_rays_schema_refuses_the_cluster_file_when_a_field_is_misspelt(provider: str, tmp_path: Path) -> None:
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    document = yaml.safe_load((written(tmp_path, provider, *ON_CPUS) / f"{provider}.yaml").read_text())
+    prepared = prepare_config(document)
+    prepared["max_wrokers"] = prepared.pop("max_workers")
+    with pytest.raises(ValidationError, match="max_wrokers"):
+        validate_config(prepared)
+
+
+@pytest.mark.parametrize("provider", ["aws", "gcp"])
 def test_every_node_asks_for_the_users_token_when_started_in_a_cloud(provider: str, tmp_path: Path) -> None:
     document = yaml.safe_load((written(tmp_path, provider, *ON_CPUS) / f"{provider}.yaml").read_text())
     for commands in (document["head_start_ray_commands"], document["worker_start_ray_commands"]):
