@@ -151,4 +151,5 @@ def test_report_names_the_diverged_trial_when_it_is_written(diverged: Finished) 
     reason = next(iter(diverged.document["reasons"].values()))
     assert missing["status"] == "DIVERGED" and missing["seed"] == 7
     assert missing["reason"] == reason
-    assert "DIVERGED" in page and "full_finetune" in page
+    # A page names methods by their titles.
+    assert "DIVERGED" in page and "Full fine-tuning" in page and reason in page
