@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from launch.memory_kills import MemoryKills, count_memory_kills
 from launch.staging import Sources, imported_sources
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ class TrialProgram:
 
 @dataclass(frozen=True)
 class RankIdentity:
-    """Where a rank lives and what it imports."""
+    """Where a rank lives and what it imports, and whom the kernel had ended for memory there before."""
 
     node_id: str
     node_address: str
     pid: int
     sources: Sources
+    memory_kills: MemoryKills
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Rank:
 
         context = ray.get_runtime_context()
         address = ray.util.get_node_ip_address()
-        return RankIdentity(context.get_node_id(), address, os.getpid(), imported_sources())
+        return RankIdentity(context.get_node_id(), address, os.getpid(), imported_sources(), count_memory_kills())
 
     def is_there(self) -> bool:
         """Answer, in a thread of its own, while a trial runs in another."""

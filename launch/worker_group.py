@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from benchmark.training.failure import status_of
 from benchmark.training.process_group import LOOPBACK_ADDRESS
 from launch.cluster import living_nodes
 from launch.limits import HEARTBEAT, NO_LIMITS, Pulse, TrialLimits
+from launch.memory_kills import MemoryKills, memory_kills_since
 from launch.ranks import Rank, RankFailure, RankIdentity, RankStep, TrialProgram
 from launch.resources import TrialResources
 from launch.staging import Sources, check_sources
@@ -26,7 +27,7 @@ NODE_SETTLE_TIMEOUT_SECONDS = 120.0
 """How long a node may neither answer nor be declared dead. Longer than Ray's default health check."""
 
 KILL_TIMEOUT_SECONDS = 20.0
-"""How long a node may take to kill a process of its own."""
+"""How long a node may take to kill a process of its own, or to say whom its kernel has killed."""
 
 GRACE_SECONDS = 2.0
 """How long the other ranks may still speak after one has failed: a dead peer shows as a broken connection first."""
@@ -125,6 +126,7 @@ class WorkerGroup:
         self._ranks: list[Any] = []
         self._identities: list[RankIdentity] = []
         self._under_way: list[Any] = []
+        self._kills_before: dict[str, MemoryKills] = {}
 
     @property
     def shape(self) -> GroupShape:
@@ -143,10 +145,12 @@ class WorkerGroup:
             SourceMismatchError: A rank imports other sources than the driver.
             GroupFailedError: A rank died, or did not come in time.
         """
+        self._kills_before = {}
         self._ranks = [self._create(rank) for rank in range(self._shape.num_workers)]
         descriptions = [rank.describe.remote() for rank in self._ranks]
         warm_ups = [rank.warm_up.remote() for rank in self._ranks]
         self._identities = self._gather(descriptions)
+        self._kills_before = {identity.node_id: identity.memory_kills for identity in self._identities}
         for identity in self._identities:
             check_sources(self._sources, identity.sources)
         joins = self._join()
@@ -302,6 +306,7 @@ class WorkerGroup:
             answers |= {reference: _answer_of(reference) for reference in late}
         failures = [failure for answer in answers.values() if (failure := _failure_in(answer))]
         if failures:
+            failures = _explained(failures, self._kills_before)
             self._fail(failures, may_go_on=not pending and self._may_go_on(answers))
         return [answers[reference] for reference in references]
 
@@ -315,7 +320,7 @@ class WorkerGroup:
     def _fail(self, failures: list[RankFailure], may_go_on: bool) -> None:
         if not may_go_on:
             self.kill()
-        raise GroupFailedError(min(failures, key=lambda failure: _CAUSES_FIRST.index(failure.status)))
+        raise GroupFailedError(_first_cause(failures))
 
 
 # When several ranks fail, one is the cause and the others its victims: a dead peer shows as a broken or silent
@@ -327,6 +332,37 @@ _CAUSES_FIRST = (
     TrialStatus.FAILED,
     TrialStatus.TIMED_OUT,
 )
+
+
+def _first_cause(failures: Sequence[RankFailure]) -> RankFailure:
+    return min(failures, key=lambda failure: _CAUSES_FIRST.index(failure.status))
+
+
+def _explained(failures: list[RankFailure], kills_before: Mapping[str, MemoryKills]) -> list[RankFailure]:
+    """Return failures that tell a lost process from one that the kernel ended for memory, which Ray cannot."""
+    cause = _first_cause(failures)
+    if cause.status is not TrialStatus.NODE_LOST or not _num_memory_kills(kills_before):
+        return failures
+    found = "the kernel has ended a process for memory there meanwhile"
+    return [RankFailure(TrialStatus.OUT_OF_MEMORY, f"{cause.reason} ({found})"), *failures]
+
+
+def _num_memory_kills(before: Mapping[str, MemoryKills]) -> int:
+    """Return how many processes the kernel has ended for memory on living nodes since then, by the nodes' ids."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    living = {node.node_id for node in living_nodes()}
+    ask = ray.remote(num_cpus=0, max_retries=0)(memory_kills_since)
+    questions = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(kills)
+        for node_id, kills in before.items()
+        if node_id in living
+    ]
+    if not questions:
+        return 0
+    answered, _ = ray.wait(questions, num_returns=len(questions), timeout=KILL_TIMEOUT_SECONDS)
+    return sum(answer for answer in map(_answer_of, answered) if isinstance(answer, int))
 
 
 def _end_process(identity: RankIdentity) -> None:
