@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ def write_study(folder: Path, name: str, method: list[Any], seed: list[int], **p
     return path
 
 
-def start_run(study: Path, output: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
-    """Start `adaptertune run --json` in a session of its own, as a terminal would."""
+def start_run(
+    study: Path, output: Path, *options: str, entrance: Sequence[str] = (), **environment: str
+) -> subprocess.Popen[str]:
+    """Start `adaptertune run --json` in a session of its own, as a terminal would, behind another command if given."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json", *options],
+        [*entrance, sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json", *options],
         cwd=study.parent,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         stdin=subprocess.DEVNULL,
