@@ -90,6 +90,12 @@ class SlotTrainable(tune.Trainable):
         ended = {} if step.status is None else {TRIAL_ID: step.trial_id, STATUS: step.status.value}
         return {**ended, "done": step.is_last}
 
+    def get_auto_filled_metrics(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Leave the configuration out of what Tune adds to a report: the driver has it, and would keep every copy."""
+        metrics: dict[str, Any] = super().get_auto_filled_metrics(*arguments, **options)
+        metrics.pop("config", None)
+        return metrics
+
     def cleanup(self) -> None:
         """End the ranks with the slot."""
         self._slot.end()

@@ -101,6 +101,7 @@ class DriverSide(Callback, Stopper):
         """Tune: the trials are over, by themselves or because the search gave one up."""
         if not self._is_stopping and self.refusal is None:
             self.cut_short += self._open_of(trial)
+        _forget_means(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune: the slot itself was lost, with all retries."""
@@ -119,6 +120,12 @@ class DriverSide(Callback, Stopper):
         self.is_stuck = self.is_stuck or self._placement.is_stuck()
         self._is_stopping = self._is_stopping or self.is_stuck or self.refusal is not None or self._should_stop()
         return self._is_stopping
+
+
+def _forget_means(trial: Any) -> None:
+    """Let go what Tune keeps of each number that an ended trial reported, to name the best trial: nobody asks it to."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
 
 
 def run_tune(

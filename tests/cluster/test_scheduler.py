@@ -20,6 +20,7 @@ from tests.trials import make_spec
 from tuning import scheduler
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
+from tuning.tune_run import DriverSide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,3 +173,17 @@ def test_run_is_refused_when_the_workers_sources_differ(shared_cluster, tmp_path
         run([trial], ledger)
     assert ledger.result(trial.spec.trial_id) is None
     assert os.environ.get("TUNE_GLOBAL_CHECKPOINT_S") is None
+
+
+def test_driver_keeps_no_numbers_of_trials_that_have_ended(shared_cluster, tmp_path, monkeypatch):
+    ended, tell = [], DriverSide.on_trial_complete
+
+    def keep(driver_side, iteration, trials, trial, **info):
+        tell(driver_side, iteration, trials, trial, **info)
+        ended.append(trial)
+
+    monkeypatch.setattr(DriverSide, "on_trial_complete", keep)
+    run([alone(0), alone(1)], Ledger(tmp_path))
+    # Tune holds every trial until the last has ended: what it keeps of each is what the driver grows by.
+    assert [(trial.metric_analysis, trial.metric_n_steps) for trial in ended] == [({}, {})] * 2
+    assert ["config" in trial.last_result for trial in ended] == [False] * 2
