@@ -94,7 +94,7 @@ def test_result_stays_when_a_rank_reaches_its_address_space_limit(
     assert statuses == {trial.spec.trial_id: TrialStatus.COMPLETED}, results(tmp_path, [trial.spec.trial_id])
     assert clock.epochs[trial.spec.trial_id] == [0, 1, 2], "no epoch ran twice"
     plan = assert_same_result_with_smaller_micro_batches(tmp_path, trial)
-    what = f"a rank at its address-space limit (ends with {plan.micro_batch_images} images of 1,024)"
+    what = f"a rank at its address-space limit ({plan.micro_batch_images} of 1,024 images fit)"
     note_fault(what, None, clock.told_at[1] - clock.told_at[0])
     assert orphaned_shared_memory(shared_memory) == []
     assert own_children() == []
@@ -120,9 +120,7 @@ def test_result_stays_when_a_rank_is_ended_for_memory(
     assert set(json.loads(text)["statuses"].values()) == {"COMPLETED"}
     assert (kills_of_the_kernel >= 1) is (killer == "the kernel")
     plan = assert_same_result_with_smaller_micro_batches(tmp_path / "output", trials[0])
-    note_fault(
-        f"a rank ended by {killer} for memory (ends with {plan.micro_batch_images} images of 1,024)", None, again
-    )
+    note_fault(f"a rank ended by {killer} for memory ({plan.micro_batch_images} of 1,024 images fit)", None, again)
     assert_each_trial_once(tmp_path / "output", "memory", trials)
     assert_nothing_left(temporary, shared_memory)
 

@@ -152,7 +152,7 @@ def test_study_is_resumed_on_a_cluster_of_another_size_when_the_head_is_lost(
         wait_until(lambda: last_epoch(output, adapter) > epoch, process)
         again = time.monotonic() - began
         assert_completed(process)
-    note_fault("the head lost; the same command on a cluster of two nodes", noticed, again)
+    note_fault("the head lost (noticed: the run has ended); then two nodes", noticed, again)
     assert_each_trial_once(output, "headless", trials)
     assert_nothing_left(temporary, shared_memory)
     assert_results_undisturbed(output, trials)

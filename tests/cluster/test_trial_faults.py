@@ -51,6 +51,7 @@ def test_trial_goes_on_when_a_rank_is_killed(shared_cluster, tmp_path, note_faul
     ledger, clock = Ledger(tmp_path), Clock()
     assert run([trial], ledger, clock) == {trial.spec.trial_id: TrialStatus.COMPLETED}
     assert clock.epochs[trial.spec.trial_id] == [0, 1, 2, 3]
+    assert plan_of(ledger, trial) == "2x1", "it did not die of memory"
     note_fault("a rank killed", None, clock.longest_gap)
 
 
