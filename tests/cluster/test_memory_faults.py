@@ -1,4 +1,4 @@
-"""Out of memory for real, in trials that train: a process at its limit, one ended by the kernel, and one by Ray."""
+"""Out of memory in trials that train: a process at its limit, a GPU's error, one ended by the kernel or by Ray."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ LAST_WORDS_SECONDS = 900.0
 BACKBONE = {"name": "vit_nano", "image_size": 66}
 METHOD = {"name": "full_finetune", "epochs": 2, "global_batch_images": 1024}
 BOX_BYTES = 3 * 2**30
+ERRORS = {
+    "a rank at its address-space limit": "limited_memory:trial_steps",
+    "a GPU's error of memory": "gpu_error:trial_steps",
+}
 KILLERS = {
     "the kernel": {"RAY_memory_monitor_refresh_ms": "0"},
     "Ray": {"RAY_memory_monitor_refresh_ms": "100", "RAY_memory_usage_threshold": "0.8"},
@@ -83,19 +87,19 @@ class Clock(Listener):
 
 
 @pytest.mark.usefixtures("group_of_one")
-def test_result_stays_when_a_rank_reaches_its_address_space_limit(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note_fault: Callable[..., None]
+@pytest.mark.parametrize("fault", ERRORS)
+def test_result_stays_when_a_rank_runs_out_of_memory(
+    fault: str, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note_fault: Callable[..., None]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{PROGRAMS_FOLDER}:{REPOSITORY}")
     shared_memory, (trial,) = shared_memory_files(), load_study(str(study)).trials
-    program, clock, ledger = TrialProgram(steps="limited_memory:trial_steps"), Clock(), Ledger(tmp_path)
+    program, clock, ledger = TrialProgram(steps=ERRORS[fault]), Clock(), Ledger(tmp_path)
     statuses = run_trials([trial], "local", ledger, clock, 2, study="memory", program=program)
     ledger.close()
     assert statuses == {trial.spec.trial_id: TrialStatus.COMPLETED}, results(tmp_path, [trial.spec.trial_id])
     assert clock.epochs[trial.spec.trial_id] == [0, 1, 2], "no epoch ran twice"
     plan = assert_same_result_with_smaller_micro_batches(tmp_path, trial)
-    what = f"a rank at its address-space limit ({plan.micro_batch_images} of 1,024 images fit)"
-    note_fault(what, None, clock.told_at[1] - clock.told_at[0])
+    note_fault(f"{fault} ({plan.micro_batch_images} of 1,024 images fit)", None, clock.told_at[1] - clock.told_at[0])
     assert orphaned_shared_memory(shared_memory) == []
     assert own_children() == []
 
