@@ -1,12 +1,14 @@
 """How the ranks' C library allocates memory: in huge pages, and without giving it back after every step.
 
 A training step asks for the same megabytes again and again. By default each large piece is mapped, cleared page by page
-and unmapped. The settings are glibc's (https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html);
+and unmapped; here the heap keeps what was freed until the trial has ended. The settings are glibc's (https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html);
 they are read when a process starts.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 
 TUNABLES = "GLIBC_TUNABLES"
@@ -24,3 +26,9 @@ def allocation_environment() -> dict[str, str]:
     """Return the variable that ranks start with; as it is where the user has set it, even to nothing."""
     settings = ":".join(f"glibc.malloc.{name}={value}" for name, value in _ALLOCATION.items())
     return {TUNABLES: os.environ.get(TUNABLES, settings)}
+
+
+def give_back() -> None:
+    """Give the system what the heap keeps and nobody uses; on other C libraries than glibc nothing happens."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from launch.allocation import give_back
 from launch.memory_kills import MemoryKills, count_memory_kills
 from launch.staging import Sources, imported_sources
 
@@ -203,13 +204,14 @@ class Rank:
             gc.collect()
             # What is left are the packages' own objects: looking through them again takes 0.2 s after every trial.
             gc.freeze()
-            self._empty_device_cache()
+            self._give_memory_back()
 
     @staticmethod
-    def _empty_device_cache() -> None:
+    def _give_memory_back() -> None:
         # After a trial that ran out of memory the next one shall find all of it.
         import torch
 
+        give_back()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
