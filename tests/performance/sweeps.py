@@ -87,6 +87,7 @@ def workloads(depth: int, epochs: int) -> list[Workload]:
     ranks = (8, 16, 32, 64)
     return [
         Workload("4 ranks, every block", ranks, 1, depth, epochs, True),
+        Workload("rank 16 x 8 seeds", (16,), 8, depth, epochs, True),
         Workload("4 ranks, last third", ranks, 1, depth // 3, epochs, True),
         Workload("4 ranks, last third, no augmentation", ranks, 1, depth // 3, epochs, False),
         Workload("head only x 12, no augmentation", (1,), 12, 0, 5 * epochs, False),
