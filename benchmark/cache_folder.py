@@ -254,11 +254,3 @@ def _explained(folder: Path) -> Iterator[None]:
             raise
         advice = f"make room there (adaptertune cache prune), or name another folder in {ROOT_VARIABLE}"
         raise MissingError(f"the cache folder {folder} cannot be written: {error.strerror}; {advice}") from error
-
-
-def existing_parent(path: Path) -> Path:
-    """Return a path, or the nearest folder above it that is there: where its disk's free space is read."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

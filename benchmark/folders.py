@@ -99,3 +99,11 @@ def require_writable_file(path: Path, where: str) -> None:
     if path.is_dir():
         raise RequestError(where, str(path), "that is a folder, and a file is to be written", "Add the file's name.")
     require_writable_folder(path.parent, where)
+
+
+def existing_parent(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that is there: where its disk's free space is read."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.cache_folder import cache_root, existing_parent
+from benchmark.cache_folder import cache_root
+from benchmark.folders import existing_parent
 from benchmark.presence import missing_files
 from benchmark.provenance import package_versions
 from benchmark.spec import TrialSpec

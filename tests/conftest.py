@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+
+from benchmark.training.process_group import join, leave
 
 
 def pytest_configure() -> None:
@@ -64,6 +66,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def one_thread() -> None:
     """Results are bit-equal only at the same number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    """A process group in which this process is alone."""
+    join(0, 1)
+    yield
+    leave()
 
 
 @pytest.fixture

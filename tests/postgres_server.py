@@ -6,13 +6,14 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 # Debian keeps initdb off the path.
 PROGRAMS = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
@@ -70,7 +71,7 @@ class Postgres:
 def postgres(password: str, within: tuple[str, ...] = ()) -> Iterator[Postgres]:
     """Run a server with that password for its user. pytest's folders are root's, so it has one of its own."""
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
-        server = Postgres(Path(folder), _free_port(), password, within)
+        server = Postgres(Path(folder), free_port(), password, within)
         server.initialise()
         server.start()
         try:
@@ -84,9 +85,3 @@ def postgres(password: str, within: tuple[str, ...] = ()) -> Iterator[Postgres]:
 
 def _program(name: str) -> str:
     return str(PROGRAMS[0] / name)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

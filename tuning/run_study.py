@@ -232,7 +232,7 @@ def _run_open_trials(
             ledger,
             observer,
             study=growing.study.spec.name,
-            meanwhile=tracking.import_client,
+            meanwhile=functools.partial(import_client, settings.tracking_uri),
             on_connected=tracking.open,
             on_over=conclusion.conclude,
             should_stop=observer.is_budget_spent,
@@ -245,7 +245,7 @@ def _run_open_trials(
         )
         conclusion.conclude()
     except KeyboardInterrupt:
-        conclusion.leave()
+        conclusion.leave(interrupted=True)
     except BaseException:
         conclusion.leave(interrupted=False)
         raise
@@ -274,8 +274,12 @@ class _Conclusion:
             self.leave(interrupted=False)
             self.report = write_report(self._study_name, self._settings)
 
-    def leave(self, interrupted: bool = True) -> None:
-        """Deliver what there is."""
+    def leave(self, interrupted: bool) -> None:
+        """Deliver what there is; once, so what follows a conclusion changes nothing.
+
+        Args:
+            interrupted: Whether the user stopped the run.
+        """
         if not self._is_closed:
             self._is_closed = True
             self.undelivered = self._tracking.close(time.monotonic() - self._started, interrupted)
@@ -293,10 +297,6 @@ class _Tracking:
         self._tracker: StudyTracker | None = None
         self.complete_run_id: str | None = None
         self._delivery: Delivery | None = None
-
-    def import_client(self) -> None:
-        """Import what talks to the store, which takes seconds."""
-        import_client(self._settings.tracking_uri)
 
     def open(self) -> None:
         """Find or make the study in tracking, and send what ended in earlier runs but is not there yet."""

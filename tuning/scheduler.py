@@ -68,9 +68,8 @@ def run_trials(
         num_cpus: CPUs of an own cluster.
         study: The study's name, for the ledger.
         program: What the ranks run.
-        meanwhile: Called while the cluster's own processes start.
-        on_connected: Called once the cluster stands and every trial fits on it, before the first one starts. What is
-            prepared here overlaps with the start of the cluster's own processes.
+        meanwhile: Called while the processes of an own cluster start, to prepare what needs none.
+        on_connected: Called once the cluster stands and every trial fits on it, before the first one starts.
         on_over: Called when nothing runs any more, in a thread, while the connection is taken down.
         should_stop: Asked now and then; once true, what runs is left interrupted, to go on another time.
         trial_scheduler: Makes Ray Tune's for each round, to give up the trials of a search early.

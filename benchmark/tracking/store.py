@@ -103,7 +103,8 @@ def database_path(tracking_uri: str) -> Path | None:
 
 def local_artifacts(tracking_uri: str) -> Path | None:
     """Return the folder of a store's artifacts; none for a server, which keeps them itself."""
-    return sqlite_path(tracking_uri).parent / ARTIFACTS_FOLDER if is_sqlite(tracking_uri) else None
+    database = database_path(tracking_uri)
+    return database.parent / ARTIFACTS_FOLDER if database else None
 
 
 def open_client(tracking_uri: str) -> MlflowClient:

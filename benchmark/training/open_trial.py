@@ -256,9 +256,13 @@ class OpenTrial:
         depth = self.model.starts_at
         if depth is None:
             return images
-        alone = replace(self._evaluator, rank=0, world_size=1)
         key, budget = self._prefix_key(split), self._prefix_budget
-        return CACHE.prefixed(self.model, depth, images, key, alone, budget, with_mirrored)
+        return CACHE.prefixed(self.model, depth, images, key, self._lone_evaluator, budget, with_mirrored)
+
+    @property
+    def _lone_evaluator(self) -> Evaluator:
+        """One of this rank alone, on all images, so that no rank waits for another."""
+        return replace(self._evaluator, rank=0, world_size=1)
 
     @property
     def _prefix_budget(self) -> PrefixBudget:
@@ -277,7 +281,7 @@ class OpenTrial:
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
         if self.spec.training.head_init == "lda":
-            weight, bias = lda_solution(*self._pretrained_on(), replace(self._evaluator, rank=0, world_size=1))
+            weight, bias = lda_solution(*self._pretrained_on(), self._lone_evaluator)
             with torch.no_grad():
                 self.model.head.weight.copy_(weight)
                 self.model.head.bias.copy_(bias)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,12 +114,27 @@ def assert_nothing_left(folder: Path, shared_memory_before: set[str], patience_s
     assert orphaned_shared_memory(shared_memory_before) == []
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a temporary folder that goes with the block; Ray's sockets need its path short."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def was_started_in(process: psutil.Process, folder: Path) -> bool:
+    """Return whether another process was started in a folder or below it."""
+    try:
+        return process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
 def processes_below(folder: Path) -> list[str]:
     """Return the processes that were started in a folder. Ray's change their titles, but not that."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            found += [process.name()] if Path(process.cwd()).is_relative_to(folder) else []
+            found += [process.name()] if was_started_in(process, folder) else []
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch import cluster
-from tests.cluster.aftermath import orphaned_shared_memory, shared_memory_files
+from tests.cluster.aftermath import orphaned_shared_memory, shared_memory_files, short_folder
 from tests.cluster.fake_study import PROGRAMS_FOLDER, own_children
 from tuning import packing, scheduler
 
@@ -54,6 +55,13 @@ def shared_cluster(connected, monkeypatch):
 
     monkeypatch.setattr(scheduler, "connect", already_connected)
     return connected
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A temporary folder of a test's own: whatever lies or runs there is the test's."""
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,22 @@ class Listener:
 
     def on_trial_ended(self, trial_id: str, status: TrialStatus) -> None:
         self.ended[trial_id] = status
+
+
+class Clock(Listener):
+    """Keeps when each epoch was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told_at: list[float] = []
+
+    def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
+        super().on_epoch(trial_id, record)
+        self.told_at.append(time.monotonic())
+
+    @property
+    def longest_gap(self) -> float:
+        return max(later - earlier for earlier, later in zip(self.told_at, self.told_at[1:], strict=False))
 
 
 def own_children() -> list[str]:

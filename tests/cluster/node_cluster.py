@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.cluster.aftermath import was_started_in
+from tests.ports import free_port
 
 START_SECONDS = 180.0
 # Half as strict as the suite's templates: on a busy machine a node must not be declared dead for being slow.
@@ -64,7 +66,7 @@ def node_cluster(head_cpus: int, cpus_of_others: Sequence[int] = ()) -> Iterator
     """Start a head and further nodes; at the end all of their processes are gone, and their folder."""
     # Below the usual temporary folder a socket's path would be too long.
     with tempfile.TemporaryDirectory(prefix="nodes-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        port = _free_port()
+        port = free_port()
         address, nodes = f"127.0.0.1:{port}", []
         try:
             nodes.append(_start(Path(folder), ["--head", f"--port={port}", f"--temp-dir={folder}/ray"], head_cpus))
@@ -110,23 +112,10 @@ def _await_nodes(address: str, nodes: Sequence[RayNode], folder: Path) -> None:
 
 def _end(nodes: Sequence[RayNode], folder: Path) -> None:
     family = [member for node in nodes for member in node.family()]
-    family += [member for member in psutil.process_iter() if _was_started_in(member, folder)]
+    family += [member for member in psutil.process_iter() if was_started_in(member, folder)]
     for member in family:
         with contextlib.suppress(psutil.Error):
             member.kill()
     for node in nodes:
         node.process.wait(timeout=20)
     psutil.wait_procs(family, timeout=20)
-
-
-def _was_started_in(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder)
-    except (psutil.Error, OSError):
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.cluster.aftermath import was_started_in
+from tests.ports import free_ports
 
 START_SECONDS = 90.0
 _NEEDED = ("aiohttp_cors", "opencensus", "prometheus_client", "colorful")
@@ -37,7 +39,7 @@ def ray_head(num_cpus: int = 2, num_gpus: int = 0) -> Iterator[Head]:
     """Start a head as a cluster's administrator does, in a shell where the suite's environment is active."""
     # Below the usual temporary folder a socket's path would be too long.
     with tempfile.TemporaryDirectory(prefix="ray-head-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        gcs_port, dashboard_port, agent_port = _free_ports(3)
+        gcs_port, dashboard_port, agent_port = free_ports(3)
         size = [f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}"]
         process = _start(Path(folder), size, gcs_port, dashboard_port, agent_port)
         head = Head(f"http://127.0.0.1:{dashboard_port}", f"127.0.0.1:{gcs_port}", Path(folder, "home"))
@@ -85,23 +87,8 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=20)
-    family += [one for one in psutil.process_iter() if _was_started_in(one, folder)]
+    family += [one for one in psutil.process_iter() if was_started_in(one, folder)]
     for one in family:
         with contextlib.suppress(psutil.Error):
             one.kill()
     psutil.wait_procs(family, timeout=10)
-
-
-def _was_started_in(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return process.pid != os.getpid() and folder in Path(process.cwd()).parents
-    except (psutil.Error, OSError):
-        return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

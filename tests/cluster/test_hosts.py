@@ -19,7 +19,6 @@ from PIL import Image
 from benchmark.launch_plan import plan_launch
 from benchmark.result import TrialOutcome
 from benchmark.spec import TrialSpec
-from benchmark.training.process_group import join, leave
 from benchmark.training.trial import trial_steps
 from tests.cluster.hosts import GCS_PORT, last_epoch, linked_hosts, wait_until, why_not_here
 from tuning.ledger import Ledger
@@ -134,13 +133,6 @@ def story(study: Path) -> Iterator[Story]:
         seen = second.output_of("ls", str(second.folder)).split()
         outcome = process.returncode, json.loads(text)
         yield Story(output, decoded, seen, noticed_seconds, again_seconds, *outcome)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 def on_one_host(spec: TrialSpec) -> TrialOutcome:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 
 from benchmark.result import TrialStatus
-from benchmark.training.process_group import join, leave
 from tests.cluster.aftermath import (
     assert_each_trial_once,
     assert_nothing_left,
@@ -25,6 +22,7 @@ from tests.cluster.aftermath import (
     look,
     results,
     shared_memory_files,
+    short_folder,
 )
 from tests.cluster.study_command import start_run, write_study
 from tuning.ledger import LedgerEntry
@@ -60,15 +58,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def temporary() -> Iterator[Path]:
-    """A temporary folder of this test's own: whatever lies or runs there is ours. Ray's sockets need it short."""
-    folder = Path(tempfile.mkdtemp(prefix="k-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def story(study: Path) -> Iterator[Story]:
+    with short_folder() as temporary:
+        yield story_of(study, temporary)
 
 
-@pytest.fixture(scope="module")
-def story(study: Path, temporary: Path) -> Story:
+def story_of(study: Path, temporary: Path) -> Story:
     output = study.parent / "output"
     trial_ids = [trial.spec.trial_id for trial in load_study(str(study)).trials]
     environment, shared_memory = {"TMPDIR": str(temporary)}, shared_memory_files()
@@ -90,13 +85,6 @@ def story(study: Path, temporary: Path) -> Story:
     document = json.loads(text)
     interrupted_story = (interrupted_status, interrupted, started_at)
     return Story(output, temporary, shared_memory, *interrupted_story, process.returncode, document, messages)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 def some_trial_is_past_its_first_epochs(entries: Entries) -> bool:

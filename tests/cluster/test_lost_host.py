@@ -14,7 +14,6 @@ import pytest
 
 from benchmark.launch_plan import plan_launch
 from benchmark.result import TrialOutcome
-from benchmark.training.process_group import join, leave
 from benchmark.training.trial import trial_steps
 from tests.cluster.hosts import GCS_PORT, last_epoch, linked_hosts, wait_until, why_not_here
 from tests.cluster.study_command import write_study
@@ -78,13 +77,6 @@ def story(study: Path) -> Iterator[Story]:
         assert outcome is not None
         report = (output / "reports" / "fewer" / "index.html").read_text()
         yield Story(outcome, process.returncode, json.loads(text), messages, report, seconds)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 def test_trial_goes_on_with_two_workers_when_the_third_host_is_lost(story: Story, note_fault: Any) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ import pytest
 
 from benchmark.launch_plan import LaunchPlan
 from benchmark.result import TrialStatus
-from benchmark.training.process_group import join, leave
 from launch.ranks import TrialProgram
 from tests.cluster.aftermath import (
     assert_each_trial_once,
@@ -26,7 +23,7 @@ from tests.cluster.aftermath import (
     shared_memory_files,
     uninterrupted,
 )
-from tests.cluster.fake_study import PROGRAMS_FOLDER, Listener, own_children
+from tests.cluster.fake_study import PROGRAMS_FOLDER, Clock, own_children
 from tests.cluster.hosts import last_epoch, wait_until
 from tests.cluster.memory_box import memory_box, why_no_box
 from tests.cluster.study_command import ONE_AT_A_TIME, REPOSITORY, start_run, write_study
@@ -57,33 +54,6 @@ KILLERS = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     return write_study(folder, "memory", [METHOD], [0], backbone=BACKBONE, resources=ONE_AT_A_TIME)
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A temporary folder of this test's own: whatever lies or runs there is ours. Ray's sockets need it short."""
-    folder = Path(tempfile.mkdtemp(prefix="m-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
-
-
-class Clock(Listener):
-    """Keeps when the driver heard of each epoch: between 0 and 1 memory runs out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told_at: list[float] = []
-
-    def on_epoch(self, trial_id, record):
-        super().on_epoch(trial_id, record)
-        self.told_at.append(time.monotonic())
 
 
 @pytest.mark.usefixtures("group_of_one")

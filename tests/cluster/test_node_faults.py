@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmark.launch_plan import plan_launch
 from benchmark.result import TrialOutcome
-from benchmark.training.process_group import join, leave
 from benchmark.training.trial import trial_steps
 from launch.cluster import connect
 from tests.cluster.aftermath import (
@@ -49,21 +46,6 @@ FAULTS = {signal.SIGKILL: "a Ray node removed", signal.SIGSTOP: "a Ray node froz
 @pytest.fixture(autouse=True)
 def _without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A temporary folder of this test's own: whatever lies or runs there is ours. Ray's sockets need it short."""
-    folder = Path(tempfile.mkdtemp(prefix="n-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 @pytest.mark.usefixtures("group_of_one")

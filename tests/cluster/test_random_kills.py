@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from benchmark.training.process_group import join, leave
 from tests.cluster.aftermath import (
     assert_each_trial_once,
     assert_nothing_left,
@@ -41,21 +38,6 @@ METHODS = ["head_only", {"name": "adaptertune", "rank": 2, "epochs": 8 * NUM_KIL
 LONGEST_SECONDS_AMONG_EPOCHS = 2.0
 
 Epochs = dict[str, tuple[str, int | None]]
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A temporary folder of this test's own; Ray's sockets need it short."""
-    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import yaml
 
 from tests.cluster.doctor import examined
 from tests.cluster.study_command import ONE_AT_A_TIME, REPOSITORY, start_run, write_study
+from tests.ports import free_port
 from tests.postgres_server import PROGRAMS, postgres
 
 VALUES = {name: f"{name.lower().replace('_', '')}0123456789" for name in ("POSTGRES_PASSWORD", "S3_ACCESS_KEY")}
@@ -51,12 +52,6 @@ def running(command: list[str], log: Path, **settings: Any) -> Iterator[None]:
         for one in family:
             with contextlib.suppress(psutil.Error):
                 one.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_listener(port: int, log: Path, path: str | None = None) -> None:

@@ -9,28 +9,12 @@ import pytest
 from benchmark.launch_plan import plan_launch
 from benchmark.result import TrialStatus
 from launch.limits import TrialLimits
-from tests.cluster.fake_study import Listener, alone, in_pairs, plan_of, processes_of, result_of, run
+from tests.cluster.fake_study import Clock, alone, in_pairs, plan_of, processes_of, result_of, run
 from tests.trials import make_spec
 from tuning.ledger import Ledger
 from tuning.scheduled_trial import ScheduledTrial
 
 pytestmark = pytest.mark.faults
-
-
-class Clock(Listener):
-    """Keeps when each epoch was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told_at: list[float] = []
-
-    def on_epoch(self, trial_id, record):
-        super().on_epoch(trial_id, record)
-        self.told_at.append(time.monotonic())
-
-    @property
-    def longest_gap(self) -> float:
-        return max(later - earlier for earlier, later in zip(self.told_at, self.told_at[1:], strict=False))
 
 
 @pytest.mark.parametrize("make_trial", [alone, in_pairs])

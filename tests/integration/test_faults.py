@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -31,9 +30,9 @@ from benchmark.tracking import (
     ui_command,
     ui_environment,
 )
-from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, trial_steps
 from tests.integration import tracking_samples as samples
+from tests.ports import free_port
 from tests.postgres_server import PROGRAMS, postgres
 from tuning.ledger import Ledger
 
@@ -70,13 +69,6 @@ def test_last_whole_checkpoint_stays_when_the_disk_is_full(tmp_path: Path, note_
     assert answer.stdout.split("\n")[:3] == ["OSError 27", "1", "2"], answer
     assert sorted(path.name for path in (tmp_path / "trials" / ("0" * 16)).iterdir()) == ["last.ckpt", "previous.ckpt"]
     note_fault("disk full while a checkpoint is written (no trial)", None, time.perf_counter() - began)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    join(0, 1)
-    yield
-    leave()
 
 
 def flip_a_bit(path: Path) -> None:
@@ -150,12 +142,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 180.0) -> float:
         assert time.perf_counter() - began < seconds
         time.sleep(0.1)
     return time.perf_counter() - began
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_nothing_is_lost_or_doubled_when_the_tracking_server_goes_and_comes_back(

@@ -36,6 +36,20 @@ def _empty_cache() -> None:
     CACHE.clear()
 
 
+@pytest.fixture
+def num_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each run of a frozen prefix was given."""
+    counts: list[int] = []
+    really = AdaptedClassifier.prefix
+
+    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
+        counts.append(len(pixels))
+        return really(self, pixels, depth)
+
+    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+    return counts
+
+
 def build(method: Any) -> AdaptedClassifier:
     return assemble(resolve_trial({"backbone": "vit_nano", "dataset": "digits", "method": method}), 10)
 
@@ -120,35 +134,19 @@ def test_frozen_part_ends_where_something_looks_on() -> None:
     assert frozen_depth(model) == Depth(5, with_next_block=True)
 
 
-def test_trials_share_what_one_of_them_computed(tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[Depth] = []
-    really = AdaptedClassifier.prefix
-
-    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
-        computed.append(depth)
-        return really(self, pixels, depth)
-
-    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+def test_trials_share_what_one_of_them_computed(tiny_request: dict[str, Any], num_computed: list[int]) -> None:
     for seed in (0, 1):
         run({**tiny_request, "method": "head_only", "seed": seed}, DEFAULT_PREFIX_CACHE_BYTES)
         if seed == 0:
-            first = len(computed)
-    assert 0 < len(computed) == first
+            first = len(num_computed)
+    assert 0 < len(num_computed) == first
     run({**tiny_request, "method": adapter(placement="last:1")}, DEFAULT_PREFIX_CACHE_BYTES)
-    assert len(computed) > first, "another depth is another output"
+    assert len(num_computed) > first, "another depth is another output"
 
 
 def test_mirrored_images_are_run_through_the_prefix_once_for_all_epochs_and_seeds(
-    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tiny_request: dict[str, Any], num_computed: list[int]
 ) -> None:
-    num_computed: list[int] = []
-    really = AdaptedClassifier.prefix
-
-    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
-        num_computed.append(len(pixels))
-        return really(self, pixels, depth)
-
-    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
     flipped = {**tiny_request, "method": adapter(placement="last:1"), **shown("flip")}
     run(flipped, DEFAULT_PREFIX_CACHE_BYTES)
     num_train, num_validation, num_test, num_tried = 1257, 180, 360, 4
@@ -194,19 +192,12 @@ def test_result_is_equal_to_the_bit_when_outputs_lie_in_a_file(
 
 
 def test_file_is_read_by_another_process_of_the_node(
-    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_computed: list[int]
 ) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
     request = {**tiny_request, "method": "head_only"}
     expected = run(request, 0, LARGE)
     CACHE.clear()  # what another process would not have
-    num_computed: list[int] = []
-    really = AdaptedClassifier.prefix
-
-    def counted(self: AdaptedClassifier, pixels: torch.Tensor, depth: Depth) -> torch.Tensor:
-        num_computed.append(len(pixels))
-        return really(self, pixels, depth)
-
-    monkeypatch.setattr(AdaptedClassifier, "prefix", counted)
+    num_computed.clear()
     assert without_times(run(request, 0, LARGE)) == without_times(expected)
     assert num_computed == [1, 1, 1], "one image a split tells the outputs' size"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from benchmark.tracking import StudyTracker, create_store, default_tracking_uri, read_study
 from benchmark.tracking.store import open_client
 from tests.performance.scale import copy_run
+from tests.ports import free_port
 from tuning.cli.app import run
 from tuning.run_study import RunSettings, write_report
 
@@ -28,12 +28,6 @@ from . import tracking_samples as samples
 SPECS = [samples.trial_spec(seed=seed, rank=rank) for rank in (8, 16) for seed in (0, 1)]
 MANY = [samples.trial_spec(seed=seed) for seed in range(2001)]
 START_TIMEOUT_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_health(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,6 @@ and glibc is told to give memory back at once. A row takes as many images as fit
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
 import os
@@ -22,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from launch.allocation import give_back
 
 SIZES = {
     "tiny": "vit_tiny_patch16_224.augreg_in21k",
@@ -152,7 +153,7 @@ def _resident_bytes(device: str) -> int:
 
 def _give_back() -> None:
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    give_back()
 
 
 def in_own_process(row: Row) -> int:

@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cache_folder import cache_root, existing_parent
+from benchmark.cache_folder import cache_root
 from benchmark.datasets.storage.places import data_root
+from benchmark.folders import existing_parent
 from tuning.cli.check import LEAST_FREE_BYTES, LEAST_OPEN_FILES, Check
 from tuning.cli.output import DEFAULT_OUTPUT, AsJson, OutputDirectory, TrackingUri, console, print_json
 
