@@ -37,6 +37,9 @@ class ComputeOptions(Frozen):
     compile_blocks: bool = Field(
         default=False, description="whether the pretrained blocks are compiled (torch.compile); costs a minute at first"
     )
+    cuda_graphs: bool = Field(
+        default=True, description="whether a GPU replays a step's passes where their batches are small; not with masks"
+    )
     checkpoint_activations: bool = Field(
         default=False, description="whether blocks are run again in the backward pass instead of keeping activations"
     )

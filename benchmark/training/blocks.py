@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.methods.parts.blocks import AdaptedBlock
+from benchmark.methods.parts.masks import RandomMask
 from benchmark.training.model import AdaptedClassifier
 from benchmark.training.prefix import is_frozen
 
@@ -21,7 +22,7 @@ _RUNS_AGAIN = "runs_again"
 """Marks a `forward` that is run again, so that no block is wrapped twice."""
 
 
-def compile_blocks(model: AdaptedClassifier) -> int:
+def compile_blocks(model: AdaptedClassifier, with_adapters: bool = True) -> int:
     """Compile the pretrained blocks that are as they were; what a method changed runs as it is.
 
     The blocks of a backbone are alike, so the first one's code serves all. torch keeps it on disk
@@ -29,14 +30,21 @@ def compile_blocks(model: AdaptedClassifier) -> int:
 
     Args:
         model: With its method attached; changed in place.
+        with_adapters: Whether a block and the adapter around it are one piece of code where a trial trains alone;
+            trials in one pass share the block, and so have it apart.
 
     Returns:
         The number of blocks that were compiled.
     """
     blocks = [block for block in _called_blocks(model) if is_frozen(block, model.untouched)]
-    for block in blocks:
+    around = [block for block in _blocks(model) if isinstance(block, AdaptedBlock) and not _draws_masks(block)]
+    for block in [*blocks, *(around if with_adapters else [])]:
         block.forward = torch.compile(block.forward)
     return len(blocks)
+
+
+def _draws_masks(block: nn.Module) -> bool:
+    return any(isinstance(module, RandomMask) for module in block.modules())
 
 
 def checkpoint_blocks(model: AdaptedClassifier) -> int:
@@ -56,8 +64,12 @@ def checkpoint_blocks(model: AdaptedClassifier) -> int:
 
 def _called_blocks(model: AdaptedClassifier) -> Iterator[nn.Module]:
     """Yield the modules whose `forward` runs a whole block: around branches with adapters, else the pretrained one."""
-    for block in cast("VisionTransformer", model.backbone).blocks.children():
+    for block in _blocks(model):
         yield block.block if isinstance(block, AdaptedBlock) else block
+
+
+def _blocks(model: AdaptedClassifier) -> list[nn.Module]:
+    return list(cast("VisionTransformer", model.backbone).blocks.children())
 
 
 def _run_again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

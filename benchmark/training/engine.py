@@ -86,6 +86,9 @@ class TrainingEngine:
             config=deepspeed_config(precision, plan),
             dist_init_required=False,
         )
+        if plan.num_workers == 1:
+            # Alone there is nothing to average, and the copy into a bucket and back would cost time and memory.
+            self._deepspeed_engine.enable_backward_allreduce = False
 
     def accumulate(self, loss: Tensor) -> None:
         """Add a micro-batch's gradients: DeepSpeed divides by the accumulation and averages over the ranks."""
@@ -125,6 +128,8 @@ def deepspeed_config(precision: str, plan: LaunchPlan) -> dict[str, Any]:
         "zero_optimization": {"stage": plan.zero_stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31 - 1,
+        # Its timer would wait for the GPU twice in every step.
+        "timers": {"throughput": {"enabled": False}},
     }
     if precision == "bf16":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
@@ -146,7 +151,8 @@ def restore_moments(
     """Put AdamW's moments and step counts back; the inverse of `named_moments`."""
     for name, parameter in parameters.items():
         keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments]
-        optimizer.state[parameter] = {key: moments[f"{key}/{name}"].clone() for key in keys}
+        own = {key: moments[f"{key}/{name}"].to(parameter.device, copy=True) for key in keys}
+        optimizer.state[parameter] = own
 
 
 def _import_deepspeed() -> Any:

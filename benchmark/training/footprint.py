@@ -170,8 +170,8 @@ def step_footprint(model: AdaptedClassifier, precision: str, plan: LaunchPlan, i
     gradients = sum(one.grad.nbytes for one in model.parameters() if one.grad is not None)
     model.zero_grad(set_to_none=True)
     optimiser = NUM_ADAM_MOMENTS * trained_bytes
-    # DeepSpeed copies the gradients into a bucket to average them, even where there is one rank.
-    bucket = min(trained_bytes, LARGEST_BUCKET_ELEMENTS * BYTES_PER_PARAMETER)
+    # DeepSpeed copies the gradients into a bucket to average them over ranks.
+    bucket = min(trained_bytes, LARGEST_BUCKET_ELEMENTS * BYTES_PER_PARAMETER) if plan.num_workers > 1 else 0
     peak = watch.at_peak
     if peak["weights"] + gradients + bucket > peak.total():
         return Footprint(peak["weights"], 0, gradients, optimiser, 0, bucket)

@@ -20,6 +20,7 @@ from benchmark.training.input.decoded_index import open_split
 from benchmark.training.input.resampling import resample
 from benchmark.training.input.stored import StoredImages
 from benchmark.training.input.windows import Windows, centre_windows, random_crop_windows
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
@@ -94,7 +95,7 @@ class SplitImages:
     def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch 3 size size"]:
         """Return images as evaluation shows them, normalised, on the device."""
         if self._prepared is not None:
-            return self._prepared[rows].to(device)
+            return to_device(self._prepared[rows], device)
         stored, how = self.stored, self.presentation
         heights, widths = stored.heights[rows], stored.widths[rows]
         return self._resampled(rows, centre_windows(heights, widths, how.image_size_pixels, how.crop_fraction), device)
@@ -113,7 +114,7 @@ class SplitImages:
             device: Where the batch is made.
         """
         if augmentation != "crop_flip":
-            return augment(self.batch(rows, device), augmentation, seed, epoch, rows.to(device))
+            return augment(self.batch(rows, device), augmentation, seed, epoch, to_device(rows, device))
         heights, widths = self.stored.heights[rows], self.stored.widths[rows]
         size = self.presentation.image_size_pixels
         return self._resampled(rows, random_crop_windows(heights, widths, size, seed, epoch, rows), device)
@@ -134,7 +135,7 @@ class SplitImages:
         self, rows: Int[Tensor, " batch"], windows: Windows, device: torch.device | str
     ) -> Float[Tensor, "batch 3 size size"]:
         how = self.presentation
-        crops = self.stored.crops(rows, windows.vertical, windows.horizontal).to(device)
+        crops = to_device(self.stored.crops(rows, windows.vertical, windows.horizontal), device)
         output = self._unused_memory(len(rows)) if crops.device.type == "cpu" else None
         return resample(crops, windows, how.image_size_pixels, how.interpolation, how.mean, how.std, output)
 

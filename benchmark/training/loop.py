@@ -21,6 +21,7 @@ from benchmark.spec import TrialSpec
 from benchmark.streams import generator
 from benchmark.training.engine import TrainingEngine
 from benchmark.training.schedule import learning_rate_at
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -152,13 +153,14 @@ def _micro_step(
     """Run one micro-batch of each learner; their gradients meet nowhere, so the losses' sum gives each its own."""
     with contextlib.ExitStack() as masks:
         for one, step, own_rows in zip(learners, steps, rows, strict=True):
-            masks.enter_context(one.masks.drawn(one.spec.seed, step, own_rows.to(plan.device)))
+            if len(one.masks):
+                masks.enter_context(one.masks.drawn(one.spec.seed, step, to_device(own_rows, plan.device)))
         logits = engine(_inputs(learners, rows, plan.device))
         losses = torch.stack(
             [
                 functional.cross_entropy(
                     own_logits.float(),
-                    one.images.labels[own_rows].to(plan.device),
+                    to_device(one.images.labels[own_rows], plan.device),
                     label_smoothing=one.spec.training.label_smoothing,
                 )
                 for one, own_logits, own_rows in zip(learners, logits, rows, strict=True)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from benchmark.backbones.contract import licence_of_weights
+from benchmark.backbones.contract import find_backbone, licence_of_weights
 from benchmark.datasets.contract import Split, open_dataset
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
@@ -56,6 +56,10 @@ NUM_START_IMAGES = 1024
 """Training images that a method's start values are computed from, at most."""
 
 NUM_START_IMAGES_PER_BATCH = 64
+
+GPU_EVALUATION_IMAGES, CPU_EVALUATION_IMAGES = 256, 64
+CPU_EVALUATION_TOKENS = 4096
+"""Few enough for what one operation writes to be in a core's cache when the next reads it."""
 
 LEAST_MIRRORED_SHARE = 0.25
 """Of the blocks must be frozen in front for mirrored images' outputs to be kept: they double the room."""
@@ -116,6 +120,11 @@ class OpenTrial:
     def fits_head(self) -> bool:
         """Whether the method sets the head in closed form; that is then its one epoch."""
         return self._method.fits_head
+
+    @property
+    def packs(self) -> bool:
+        """Whether the method can train in one pass with others: its passes are the same operations at every step."""
+        return self._method.packs(self._options)
 
     @property
     def num_epochs(self) -> int:
@@ -222,7 +231,7 @@ class OpenTrial:
     def _change_blocks(self) -> None:
         """Compile blocks, or run them again for the backward pass: last, since both hide what a block is."""
         if self._plan.compile_blocks:
-            compile_blocks(self.model)
+            compile_blocks(self.model, with_adapters=not self._plan.checkpoint_activations)
         if self._plan.checkpoint_activations:
             checkpoint_blocks(self.model)
 
@@ -436,11 +445,20 @@ def predictions_to_bytes(images: SplitImages | PrefixedImages, logits: Float[Ten
     return buffer.getvalue()
 
 
+def evaluation_batch_images(spec: TrialSpec, plan: LaunchPlan) -> int:
+    """Return how many images are evaluated at once where memory has not run out."""
+    if plan.device == "cuda":
+        return max(plan.micro_batch_images, GPU_EVALUATION_IMAGES)
+    patch = find_backbone(spec.backbone.name).patch_size_pixels
+    tokens = (spec.backbone.image_size_pixels // patch) ** 2
+    return min(CPU_EVALUATION_IMAGES, 2 ** max(0, (CPU_EVALUATION_TOKENS // tokens).bit_length() - 1))
+
+
 def _evaluator(spec: TrialSpec, plan: LaunchPlan, rank: int) -> Evaluator:
     return Evaluator(
         rank=rank,
         world_size=plan.num_workers,
-        batch_images=max(plan.micro_batch_images, (256 if plan.device == "cuda" else 64) >> plan.num_reductions),
+        batch_images=max(1, evaluation_batch_images(spec, plan) >> plan.num_reductions),
         device=torch.device(plan.device),
         autocast_dtype=autocast_dtype_of(spec.training.precision),
         explicit_attention=plan.explicit_attention,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.errors import TrialError
 from benchmark.launch_plan import LaunchPlan
@@ -18,6 +18,7 @@ from benchmark.training.loop import Learner, TrainedEpoch, train_epoch
 from benchmark.training.open_trial import OpenTrial
 from benchmark.training.packed_model import PackedClassifier, share_frozen
 from benchmark.training.pretrained import autocast_dtype_of
+from benchmark.training.replay import ReplayedClassifier, replayed_where_it_pays
 
 CPU_PACK_BYTES = 4 * 2**30
 """What a pack on a CPU may take, unless the plan says otherwise."""
@@ -38,6 +39,7 @@ class Pack:
         self._plan = plan
         self._members: list[OpenTrial] = []
         self._engine: TrainingEngine | None = None
+        self._model: nn.Module | None = None
         self._moments = {member.spec.trial_id: member.state.moments for member in members}
 
     def train_epoch(self, members: Sequence[OpenTrial]) -> list[TrainedEpoch]:
@@ -56,15 +58,19 @@ class Pack:
         """Free the engine."""
         if self._engine is not None:
             self._engine.close()
-        self._engine, self._members = None, []
+        if isinstance(self._model, ReplayedClassifier):
+            self._model.forget()
+        self._engine, self._model, self._members = None, None, []
 
     def _engine_for(self, members: Sequence[OpenTrial]) -> TrainingEngine:
         if self._engine is None or list(members) != self._members:
             self._moments |= {member.spec.trial_id: self.moments(member) for member in members}
             self.close()
-            model = PackedClassifier([member.model for member in members])
+            packed = PackedClassifier([member.model for member in members])
+            can_replay = all(member.packs for member in members)
+            self._model = replayed_where_it_pays(packed, self._plan) if can_replay else packed
             groups = [member.parameter_group for member in members]
-            self._engine = TrainingEngine(model, groups, members[0].spec.training.precision, self._plan)
+            self._engine = TrainingEngine(self._model, groups, members[0].spec.training.precision, self._plan)
             self._members = list(members)
             for member in members:
                 restore_moments(self._engine.optimizer, member.trainable, self._moments[member.spec.trial_id])

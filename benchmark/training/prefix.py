@@ -24,6 +24,7 @@ from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import SplitImages, is_mirrored
 from benchmark.training.model import AdaptedClassifier, Depth
 from benchmark.training.prefix_files import mapped_outputs
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -69,7 +70,7 @@ class PrefixedImages:
 
     def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch ..."]:
         """Return the prefix's outputs of these images, on the device."""
-        return self.outputs[rows.to(self.outputs.device)].to(device)
+        return to_device(self.outputs[to_device(rows, self.outputs.device)], device)
 
     def training_batch(
         self, rows: Int[Tensor, " batch"], augmentation: str, seed: int, epoch: int, device: torch.device | str
@@ -79,9 +80,9 @@ class PrefixedImages:
             return self.batch(rows, device)
         if augmentation != "flip" or self.mirrored_outputs is None:
             raise AssertionError(f"augmented images ({augmentation}) have no output that was kept")
-        rows = rows.to(self.outputs.device)
+        rows = to_device(rows, self.outputs.device)
         mirrored = is_mirrored(seed, epoch, rows).view(-1, *[1] * (self.outputs.dim() - 1))
-        return torch.where(mirrored, self.mirrored_outputs[rows], self.outputs[rows]).to(device)
+        return to_device(torch.where(mirrored, self.mirrored_outputs[rows], self.outputs[rows]), device)
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,8 @@ def _select_device(membership: Membership, device: str) -> None:
         import torch
 
         torch.cuda.set_device(membership.local_rank)
+        # torch computes fp32 convolutions in TF32 unless told otherwise, and matrix products in fp32.
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def _backend(device: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.result import Scores
 from benchmark.training.evaluation import NUM_DRIFT_IMAGES, Evaluator, feature_drift, scores_of
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -118,4 +119,4 @@ class _Features:
         return len(self.features)
 
     def batch(self, rows: Int[Tensor, " batch"], device: torch.device | str) -> Float[Tensor, "batch width"]:
-        return self.features[rows].to(device)
+        return to_device(self.features[rows], device)

@@ -34,21 +34,24 @@ class AdaptedBlock(nn.Module):
         return tokens + self.up(nn.functional.gelu(self.down(tokens)))
 
 
-def build(shape: dict[str, Any], weights: Path, num_classes: int, rank: int, adapted: Sequence[int]) -> nn.Module:
+def build(
+    shape: dict[str, Any], weights: Path | None, num_classes: int, rank: int, adapted: Sequence[int]
+) -> nn.Module:
     """Return the model with the weights loaded, frozen but for adapters and head.
 
     Args:
         shape: Arguments of timm's VisionTransformer.
-        weights: A safetensors file with timm's names.
+        weights: A safetensors file with timm's names; none leaves them random.
         num_classes: Of the new head.
         rank: Of each adapter.
         adapted: Which blocks get one.
     """
     model = VisionTransformer(**shape, num_classes=num_classes)
-    state = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("head")}
-    grid = [model.patch_embed.grid_size[0]] * 2
-    state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], grid, num_prefix_tokens=1)
-    model.load_state_dict(state, strict=False)
+    if weights is not None:
+        state = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("head")}
+        grid = [model.patch_embed.grid_size[0]] * 2
+        state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], grid, num_prefix_tokens=1)
+        model.load_state_dict(state, strict=False)
     model.requires_grad_(False)
     model.head.requires_grad_(True)
     for index in adapted:

@@ -28,7 +28,8 @@ def loader(folder: Path, work: dict[str, Any], training: bool) -> DataLoader:
     flips = [transforms.RandomHorizontalFlip()] if training and work["flip"] else []
     shown = [transforms.Resize((size, size), mode), *flips, transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
     images = ImageFolder(str(folder), transforms.Compose(shown))
-    return DataLoader(images, work["batch_images"], shuffle=training, num_workers=2, drop_last=training)
+    num_workers = work.get("num_loaders", 2)
+    return DataLoader(images, work["batch_images"], shuffle=training, num_workers=num_workers, drop_last=training)
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ SHAPES = {
     "vit_small": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6},
     "vit_base": {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
     "vit_large": {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "vit_huge": {"patch_size": 14, "embed_dim": 1280, "depth": 32, "num_heads": 16},
 }
 NUM_CLASSES, RANK, CLIP_NORM, LEARNING_RATE = 10, 16, 1.0, 1e-3
 

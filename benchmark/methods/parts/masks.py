@@ -102,6 +102,10 @@ class MaskSource:
         if repeated:
             raise ValueError(f"masks share the streams {', '.join(repeated)}")
 
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return len(self._masks)
+
     @contextmanager
     def drawn(self, seed: int, step: int, rows: Int[Tensor, " batch"]) -> Iterator[None]:
         """Draw masks inside this block, for the images of these rows; the backward pass belongs inside too."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmark.training.input.windows import Axis, Windows
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -69,15 +70,20 @@ def _resample_into(
     at_once = len(crops) if crops.device.type != "cpu" else 1 if is_large else _NUM_IMAGES_IN_CPU_CACHE
     lowest = [(0.0 - m) / s for m, s in zip(mean, std, strict=True)]
     highest = [(1.0 - m) / s for m, s in zip(mean, std, strict=True)]
-    offset, scale = crops.new_tensor(mean, dtype=torch.float32) * 255.0, crops.new_tensor(std, dtype=torch.float32)
+    offset, scale = (_constant(tuple(values), crops.device) * 255.0 for values in (mean, std))
     for start in range(0, len(crops), at_once):
         images = slice(start, start + at_once)
         shown = windows.part(images)
         # Large frames are cut to what is in them; small ones keep the size that the table is for.
         height, width = _longest(shown) if is_large else crops.shape[1:3]
         # Weights sum to 1, so normalising the few source pixels is normalising the many of the output.
-        pixels = ((crops[images, :height, :width].float() - offset) / (scale * 255.0)).permute(0, 3, 1, 2).contiguous()
+        pixels = ((crops[images, :height, :width].float() - offset) / scale).permute(0, 3, 1, 2).contiguous()
         _two_passes(pixels, shown, interpolation, (lowest, highest), output[images])
+
+
+@functools.lru_cache(maxsize=8)
+def _constant(values: tuple[float, ...], device: torch.device) -> Float[Tensor, " values"]:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _longest(windows: Windows) -> tuple[int, int]:
@@ -117,13 +123,13 @@ def _weights(
     fills_output = bool((axis.resized_length == size).all()) and not bool(axis.first_shown.any())
     if fills_output and num_source_pixels <= _LONGEST_TABULATED_PIXELS:
         entries = axis.length - 1 + mirrored * num_source_pixels
-        return _table(size, num_source_pixels, interpolation, device)[entries.to(device)]
+        return _table(size, num_source_pixels, interpolation, device)[to_device(entries, device)]
     if len(mirrored) > 1 and axis.is_uniform() and not bool(mirrored.any()):
         one = slice(0, 1)
         return _weights(axis.part(one), mirrored[one], size, num_source_pixels, interpolation, device).expand(
             len(mirrored), -1, -1
         )
-    return weight_matrices(axis.to(device), mirrored.to(device), size, num_source_pixels, interpolation)
+    return weight_matrices(axis, mirrored, size, num_source_pixels, interpolation, device)
 
 
 @functools.lru_cache(maxsize=8)
@@ -139,22 +145,29 @@ def _table(
 
 
 def weight_matrices(
-    axis: Axis, mirrored: Bool[Tensor, " batch"], size: int, num_source_pixels: int, interpolation: str
+    axis: Axis,
+    mirrored: Bool[Tensor, " batch"],
+    size: int,
+    num_source_pixels: int,
+    interpolation: str,
+    device: Any = "cpu",
 ) -> Float[Tensor, "batch output source"]:
-    """Return each image's resampling matrix along one axis, on the axis's device: rows sum to 1, 0 beyond the crop.
+    """Return each image's resampling matrix along one axis, computed on a device: rows sum to 1, 0 beyond the crop.
 
     Source: PIL's `precompute_coeffs` (src/libImaging/Resample.c): a filter widened by the reduction, cut at the crop's
     edges and normalised.
     """
     reduction = axis.length.double() / axis.resized_length.double()
+    radius = _FILTER_RADIUS_PIXELS[interpolation]
+    num_taps = 2 * math.ceil(radius * max(1.0, float(reduction.max()))) + 1
+    axis, mirrored, reduction = axis.to(device), to_device(mirrored, device), to_device(reduction, device)
     stretch = reduction.clamp(min=1.0)[:, None]
-    reach = _FILTER_RADIUS_PIXELS[interpolation] * stretch
+    reach = radius * stretch
     shown = torch.arange(size, device=reduction.device).expand(len(reduction), -1)
     shown = torch.where(mirrored[:, None], size - 1 - shown, shown)
     centres = (axis.first_shown[:, None] + shown + 0.5) * reduction[:, None]
     firsts = (centres - reach + 0.5).long().clamp(min=0)
     ends = torch.minimum((centres + reach + 0.5).long(), axis.length[:, None])
-    num_taps = 2 * math.ceil(float(reach.max())) + 1
     taps = firsts[..., None] + torch.arange(num_taps, device=reduction.device)
     weights = _filter((taps - centres[..., None] + 0.5) / stretch[..., None], interpolation)
     weights = torch.where(taps < ends[..., None], weights, 0.0)

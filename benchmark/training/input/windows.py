@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.streams import stream_key, uniform
+from benchmark.training.transfer import to_device
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -45,7 +46,8 @@ class Axis:
 
     def to(self, device: torch.device) -> Axis:
         """Return the same on another device."""
-        return Axis(*(values.to(device) for values in (self.start, self.length, self.resized_length, self.first_shown)))
+        values = (self.start, self.length, self.resized_length, self.first_shown)
+        return Axis(*(to_device(value, device) for value in values))
 
     def is_uniform(self) -> bool:
         """Return whether all images are resized alike."""
