@@ -8,7 +8,7 @@ FLOORS := .venv-floors
 # Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
 IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-real bench bench-input bench-prefix bench-packs bench-scale bench-memory bench-driver check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-gpu test-real bench bench-gpu bench-input bench-prefix bench-packs bench-scale bench-memory bench-driver check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ docs: $(VENV)/.docs  ## build the documentation's site in build/docs; a broken l
 wheel: $(VENV)/.docs  ## build the wheel and the source archive in dist/
 	$(BIN)/python -m build
 
+test-gpu: install  ## the tests on a CUDA GPU
+	$(BIN)/python -m pytest -m gpu
+
 test-real: install  ## the tests on real weights and images (ADAPTERTUNE_REAL_DATA)
 	$(BIN)/python -m pytest -m real
 
@@ -66,6 +69,9 @@ bench-input: install  ## images/s of the input path beside a torchvision DataLoa
 
 bench-prefix: install  ## trials with the frozen part's outputs kept, beside the same trials without
 	$(BIN)/python -m tests.performance.prefix_cache
+
+bench-gpu: install  ## trials and packs on a CUDA GPU beside plain loops
+	$(BIN)/python -m tests.performance.on_gpu --compile
 
 bench-scale: install  ## status, a rerun with nothing to do and report over 10,000 finished trials
 	$(BIN)/python -m tests.performance.scale

@@ -35,10 +35,13 @@ class ComputeOptions(Frozen):
         default=True, description="whether attention avoids torch's fused kernel where that is slower: bf16 on a CPU"
     )
     compile_blocks: bool = Field(
-        default=False, description="whether the pretrained blocks are compiled (torch.compile); costs a minute at first"
+        default=False,
+        description="whether blocks, and adapters around them, are compiled (torch.compile); costs a minute at first",
     )
     cuda_graphs: bool = Field(
-        default=True, description="whether a GPU replays a step's passes where their batches are small; not with masks"
+        default=True,
+        description="whether a GPU replays a step's passes where batches are small; not with masks or accumulation, "
+        "nor for methods that do not pack",
     )
     checkpoint_activations: bool = Field(
         default=False, description="whether blocks are run again in the backward pass instead of keeping activations"

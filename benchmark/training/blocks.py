@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 
+MOST_COMPILED_VARIANTS = 128
+
 _RUNS_AGAIN = "runs_again"
 """Marks a `forward` that is run again, so that no block is wrapped twice."""
 
@@ -38,6 +40,8 @@ def compile_blocks(model: AdaptedClassifier, with_adapters: bool = True) -> int:
     """
     blocks = [block for block in _called_blocks(model) if is_frozen(block, model.untouched)]
     around = [block for block in _blocks(model) if isinstance(block, AdaptedBlock) and not _draws_masks(block)]
+    # One function serves all blocks of all trials that this process trains: every rank, batch and mode is a variant.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_COMPILED_VARIANTS)
     for block in [*blocks, *(around if with_adapters else [])]:
         block.forward = torch.compile(block.forward)
     return len(blocks)

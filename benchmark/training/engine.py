@@ -102,6 +102,9 @@ class TrainingEngine:
         """
         if self._deepspeed_engine.is_gradient_accumulation_boundary():
             for group in self._groups:
+                for parameter in group.parameters:
+                    if parameter.grad is None:  # as DeepSpeed's averaging leaves it: the update must not depend on that
+                        parameter.grad = torch.zeros_like(parameter)
                 if group.clip_norm is not None:
                     torch.nn.utils.clip_grad_norm_(group.parameters, group.clip_norm)
         for options, learning_rate in zip(self._deepspeed_engine.optimizer.param_groups, learning_rates, strict=True):

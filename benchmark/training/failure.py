@@ -10,7 +10,12 @@ _LOST_CLASSES = frozenset(
     {"RayActorError", "NodeDiedError", "WorkerCrashedError", "ObjectLostError", "ActorPlacementGroupRemoved"}
 )
 # torch raises bare RuntimeErrors for these: a class cannot tell them apart, so the text has to.
-_OUT_OF_MEMORY_TEXTS = ("DefaultCPUAllocator: ", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY_TEXTS = (
+    "DefaultCPUAllocator: ",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 _TIMED_OUT_TEXTS = ("Timed out waiting", "wait timeout after", "collective operation timeout")
 _PEER_LOST_TEXTS = ("Connection closed by peer", "Connection reset by peer")
 

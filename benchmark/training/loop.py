@@ -134,8 +134,8 @@ def train_epoch(engine: TrainingEngine, learners: Sequence[Learner], plan: Launc
         rates = [one.learning_rate_at(step, steps_per_epoch) for one, step in zip(learners, steps, strict=True)]
         for rows in zip(*micro_batches, strict=True):
             losses[:, index] += _micro_step(engine, learners, steps, rows, plan, rates) / plan.accumulation_steps
+    step_losses = _mean_over_ranks(losses, plan.num_workers)  # waits for the device, whose work belongs to the time
     seconds = (time.perf_counter() - started) / len(learners)
-    step_losses = _mean_over_ranks(losses, plan.num_workers)
     return [
         TrainedEpoch(own, rate, seconds, _divergence(own, (one.epoch - 1) * steps_per_epoch))
         for one, own, rate in zip(learners, step_losses, rates, strict=True)

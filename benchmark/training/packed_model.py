@@ -1,5 +1,7 @@
 """Several adapted classifiers over one frozen backbone, as one module: frozen blocks run on the stacked batch.
 
+On a CPU streams of many tokens are not stacked: what a block writes would not stay in its cache.
+
 Members whose images are the same share their tokens up to the first adapter that either of them has; from there on each
 has its own. So nothing is computed twice, and what a member computes is what it would compute alone, up to the rounding
 of matrix products with more rows.
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 POOLED_DIMENSIONS = 2
+
+LEAST_APART_VALUES = 2**20
+"""Of a stream's tokens on a CPU, 4 MiB, from which on it runs by itself (`python -m tests.performance.stacking`)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class _Pass:
             for entering in self._entering.get(Depth(number, with_next_block=True), []):
                 streams += self._behind(number, entering, entering.tokens)
         streams += self._entering.get(Depth(len(self._blocks[0])), [])
-        for part in _alike(streams, lambda stream: stream.tokens.requires_grad):
+        for part in _alike(streams, _way):
             pooled = self._backbone.forward_head(self._backbone.norm(_stacked(part)))
             for stream, features in zip(part, _split(pooled, part), strict=True):
                 self._features |= dict.fromkeys(stream.members, features)
@@ -97,7 +102,7 @@ class _Pass:
         """Run a block. What needs no gradient runs apart, so that no graph is kept for it."""
         arrived: list[_Stream] = []
         by_kind = [part for stream in streams for part in self._by_kind(number, stream)]
-        for part in _alike(by_kind, lambda stream: (stream.tokens.requires_grad, self._has_branches(number, stream))):
+        for part in _alike(by_kind, lambda stream: (*_way(stream), self._has_branches(number, stream))):
             if self._has_branches(number, part[0]):
                 arrived += self._through_branches(number, part)
             else:
@@ -158,6 +163,13 @@ def _distinct(
         given = inputs[indices[0]]
         is_pixels = given.dim() == NUM_PIXEL_DIMENSIONS
         yield (members[0].prefix(given, Depth(0)) if is_pixels else given), depth, tuple(indices)
+
+
+def _way(stream: _Stream) -> tuple[bool, int | None]:
+    """Return what is equal for streams that run as one: whether they need gradients; a large one has its own."""
+    tokens = stream.tokens
+    is_apart = tokens.device.type == "cpu" and tokens.numel() >= LEAST_APART_VALUES
+    return tokens.requires_grad, id(stream) if is_apart else None
 
 
 def _alike(streams: Sequence[_Stream], key: Callable[[_Stream], Any]) -> list[list[_Stream]]:

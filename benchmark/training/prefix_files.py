@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.cache_folder import cap_bytes, mapped_bytes, open_entry, prune
 
 KIND = "prefix"
-FORMAT = 1
+FORMAT = 2
 """Raised when the same weights, images and presentation give other outputs."""
 
 _OUTPUTS = "outputs.bin"

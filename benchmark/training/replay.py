@@ -55,6 +55,7 @@ class ReplayedClassifier(nn.Module):
             inputs = [tensors[index] for index in owners]
             return tuple(torch.func.functional_call(self.packed, trained, (inputs,)))
 
+        gc.collect()  # a graph that the collector freed while another is recorded would spoil that one
         # Leaves of their own over the parameters' memory: autograd hands a leaf's gradient to the stream on which it
         # was first used, and for the parameters themselves that may be one that cannot be recorded.
         leaves = [nn.Parameter(parameter.detach()) for parameter in self._trained.values()]
@@ -62,7 +63,13 @@ class ReplayedClassifier(nn.Module):
         dtype = torch.get_autocast_dtype("cuda")
         # A cast that autocast kept from one recorded pass to the next would read weights of an earlier step.
         with torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            replayed = torch.cuda.make_graphed_callables(on_distinct, samples, allow_unused_input=True)
+            try:
+                replayed = torch.cuda.make_graphed_callables(on_distinct, samples, allow_unused_input=True)
+            except RuntimeError as error:
+                lack = _out_of_memory_in(error)
+                if lack is None or lack is error:
+                    raise
+                raise lack from error
         return cast("Callable[..., tuple[Tensor, ...]]", replayed)
 
 
@@ -84,6 +91,13 @@ def _pays(packed: PackedClassifier, plan: LaunchPlan) -> bool:
     num_tokens = backbone.patch_embed.num_patches
     values = len(packed.members) * plan.micro_batch_images * num_tokens * int(backbone.num_features)
     return values <= MOST_REPLAYED_VALUES
+
+
+def _out_of_memory_in(error: BaseException | None) -> torch.OutOfMemoryError | None:
+    """Return the lack of memory that came first: ending a recording that failed raises another error over it."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error
 
 
 def _distinct(inputs: Sequence[Tensor]) -> tuple[list[Tensor], tuple[int, ...]]:

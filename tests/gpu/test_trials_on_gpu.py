@@ -103,6 +103,7 @@ def share_of_equal_classes(found: TrialOutcome, expected: TrialOutcome) -> float
 def test_trials_equal_themselves_alone_when_they_train_in_one_pass(
     graphs: bool, masks: bool, note_line: Callable[[str], None]
 ) -> None:
+    """With masks the first epoch is launched; the trial that goes on alone is replayed after it."""
     specs = MIXED if masks else UNMASKED
     found = packed(list(specs.values()), cuda_graphs=graphs)
     for name, spec in specs.items():
@@ -124,11 +125,13 @@ def test_trial_that_diverges_leaves_the_others_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("augmentation", ["shift", "none"])
 @pytest.mark.parametrize("method", [adapter(), adapter(placement="last:2"), "head_only"], ids=str)
 def test_result_is_equal_to_the_bit_when_steps_are_replayed(
-    method: Any, precision: str, note_line: Callable[[str], None]
+    method: Any, augmentation: str, precision: str, note_line: Callable[[str], None]
 ) -> None:
-    spec = trial(method, precision=precision)
+    """Without augmentation the inputs are what the frozen part made of the images."""
+    spec = trial(method, augmentation=augmentation, precision=precision)
     launched, again, replayed = alone(spec, cuda_graphs=False), alone(spec, cuda_graphs=False), alone(spec)
     note_line(
         f"{precision}, {method}: launched twice within {farthest(launched, again):.1e}, "

@@ -18,7 +18,7 @@ from benchmark.launch_plan import ComputeOptions, LaunchPlan, plan_launch
 from benchmark.request import resolve_trial
 from benchmark.result import TrialOutcome
 from benchmark.spec import TrialSpec
-from benchmark.training import pack
+from benchmark.training import pack, packed_model
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, MemberReport, pack_steps, trial_steps
 
@@ -113,6 +113,18 @@ def test_trials_equal_themselves_alone_when_all_switches_are_on_and_images_are_n
     found = packed(specs)
     for spec in specs:
         assert_equal(found[spec.trial_id][-1], alone(spec, prefix_cache_bytes=0, cast_frozen_weights=False))
+
+
+def test_trials_equal_themselves_alone_to_the_bit_when_their_tokens_are_too_many_to_be_stacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packed_model, "LEAST_APART_VALUES", 1)
+    specs = [MIXED[name] for name in ("all blocks", "inside the branches", "the head alone, smoothed labels")]
+    found = packed(specs)
+    for spec in specs:
+        outcome, expected = found[spec.trial_id][-1], alone(spec)
+        assert outcome.result.first_step_losses == expected.result.first_step_losses
+        assert outcome.predictions == expected.predictions
 
 
 def test_trial_that_diverges_leaves_the_others_as_they_are() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from benchmark.launch_plan import plan_launch
+from benchmark.request import resolve_trial
 from benchmark.training.evaluation import Evaluator, confusion_of, feature_drift, scores_of
+from benchmark.training.open_trial import evaluation_batch_images
 from tests.trials import TensorBatches
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
@@ -44,3 +49,19 @@ def test_drift_is_zero_when_features_are_the_pretrained_ones() -> None:
 
 def test_drift_is_one_when_features_are_orthogonal() -> None:
     assert feature_drift(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "device", "expected"),
+    [
+        ("vit_nano", "cpu", 64),
+        ({"name": "vit_tiny_patch16_224.augreg_in21k", "weights": "random", "image_size": 96}, "cpu", 64),
+        ({"name": "vit_tiny_patch16_224.augreg_in21k", "weights": "random"}, "cpu", 16),
+        ({"name": "vit_tiny_patch16_224.augreg_in21k", "weights": "random"}, "cuda", 256),
+    ],
+)
+def test_fewer_images_are_evaluated_at_once_on_a_cpu_when_they_have_many_tokens(
+    backbone: Any, device: Any, expected: int
+) -> None:
+    spec = resolve_trial({"backbone": backbone, "dataset": "digits", "method": "head_only"})
+    assert evaluation_batch_images(spec, plan_launch(64, device=device)) == expected
