@@ -65,12 +65,12 @@ class Validation:
     def measure_start(self) -> Validated:
         """Measure the classifier before its first step.
 
-        A zero-initialised adapter changes nothing yet. Where the first batches' features are the pretrained ones to the
+        A zero-initialised adapter changes nothing yet. Where the first batch's features are the pretrained ones to the
         bit, so are the others, which trials of one backbone then share: only the head is run on them.
         """
-        outputs = _FeaturesAndLogits(self.model)
-        first = self.evaluator.outputs(outputs, self.images, self._num_first)
-        if not torch.equal(self._features(first), self._pretrained_first):
+        outputs, num_first = _FeaturesAndLogits(self.model), min(self._global_batch, len(self.images))
+        first = self._features(self.evaluator.outputs(outputs, self.images, num_first))
+        if not torch.equal(first, self._pretrained_first[:num_first]):
             return self.measure()
         behind = _FeaturesAndLogits(self.model, is_given_features=True)
         return self._measured(self.evaluator.outputs(behind, _Features(self.pretrained(None))))
@@ -78,8 +78,11 @@ class Validation:
     @property
     def _num_first(self) -> int:
         """Whole batches of all ranks, at least the drift's images: rows of other batches may differ in the last bit."""
-        global_batch = self.evaluator.batch_images * self.evaluator.world_size
-        return min(-(-NUM_DRIFT_IMAGES // global_batch) * global_batch, len(self.images))
+        return min(-(-NUM_DRIFT_IMAGES // self._global_batch) * self._global_batch, len(self.images))
+
+    @property
+    def _global_batch(self) -> int:
+        return self.evaluator.batch_images * self.evaluator.world_size
 
     @property
     def _pretrained_first(self) -> Float[Tensor, "images width"]:

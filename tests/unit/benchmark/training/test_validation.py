@@ -58,7 +58,7 @@ def test_scores_and_drift_come_from_one_pass_over_the_images() -> None:
 def test_start_is_read_off_the_pretrained_features_when_nothing_has_changed_yet() -> None:
     validation, images, _ = _validation(0.0)
     measured = validation.measure_start()
-    assert images.num_asked == 128  # in whole batches; the others' features are the pretrained ones, too
+    assert images.num_asked == 64  # one batch; the others' features are the pretrained ones, too
     assert measured == validation.measure()
     assert measured.feature_drift == 0.0
 
@@ -66,6 +66,6 @@ def test_start_is_read_off_the_pretrained_features_when_nothing_has_changed_yet(
 def test_start_is_measured_on_all_images_when_the_method_changes_it() -> None:
     validation, images, _ = _validation(0.5)
     measured = validation.measure_start()
-    assert images.num_asked == 128 + NUM_IMAGES
+    assert images.num_asked == 64 + NUM_IMAGES
     assert measured == validation.measure()
     assert measured.feature_drift != 0.0
