@@ -27,9 +27,7 @@ from benchmark.training.pack import Pack
 from benchmark.training.prefix import CACHE
 from benchmark.training.replay import ReplayedClassifier
 from benchmark.training.trial import EpochReport, pack_steps, trial_steps
-
-BATCH = 16
-"""67 optimiser steps an epoch on digits' training images."""
+from tests.packs import BATCH, MIXED, adapter, trial
 
 FP32_LOSS_TOLERANCE = 1e-5
 """Of packed or kept against alone in fp32 on a GPU: matrix products of other sizes add in other orders."""
@@ -37,30 +35,8 @@ BF16_LOSS_TOLERANCE = 2**-7
 """Losses near 2 in a type of 8 bits of mantissa."""
 
 
-def adapter(**options: Any) -> dict[str, Any]:
-    return {"name": "adaptertune", "rank": 4, **options}
-
-
-def trial(method: Any, seed: int = 0, augmentation: str = "shift", **training: Any) -> TrialSpec:
-    fields = {"epochs": 1, "warmup_epochs": 0.5, "global_batch_images": BATCH, "learning_rate": 3e-3, **training}
-    protocol = {"name": "fair", "augmentation": augmentation}
-    request = {"backbone": "vit_nano", "dataset": "digits", "method": method, "seed": seed}
-    return resolve_trial({**request, "protocol": protocol, "training": fields})
-
-
-MIXED = {
-    "all blocks": trial(adapter()),
-    "another rank and rate": trial(adapter(rank=16), learning_rate=1e-3),
-    "the last block, another seed": trial(adapter(placement="last:1", init="small"), seed=1),
-    "one block, beside it, unclipped": trial(
-        adapter(placement="blocks:3", form="parallel", init="houlsby", scale=0.5), gradient_clip_norm=None
-    ),
-    "inside the branches, with masks": trial(adapter(site="mlp", residual_add="before", dropout=0.2, init="bert")),
-    "both branches": trial({"name": "houlsby", "rank": 4, "train_layer_norms": False}),
-    "the head alone, smoothed labels": trial("head_only", weight_decay=0.0, label_smoothing=0.1),
-    "more epochs": trial(adapter(placement="last:2", rank=2), seed=1, epochs=2),
-}
-UNMASKED = {name: spec for name, spec in MIXED.items() if "masks" not in name}
+WITH_MASKS = {**MIXED, "more epochs": trial(adapter(placement="last:2", rank=2), seed=1, epochs=2)}
+UNMASKED = {name: spec for name, spec in WITH_MASKS.items() if name != "inside the branches"}
 
 
 def plan(spec: TrialSpec, **switches: Any) -> LaunchPlan:
@@ -104,7 +80,7 @@ def test_trials_equal_themselves_alone_when_they_train_in_one_pass(
     graphs: bool, masks: bool, note_line: Callable[[str], None]
 ) -> None:
     """With masks the first epoch is launched; the trial that goes on alone is replayed after it."""
-    specs = MIXED if masks else UNMASKED
+    specs = WITH_MASKS if masks else UNMASKED
     found = packed(list(specs.values()), cuda_graphs=graphs)
     for name, spec in specs.items():
         expected = alone(spec, cuda_graphs=False)
@@ -220,7 +196,7 @@ def test_graphs_are_used_where_batches_are_small_and_nowhere_else() -> None:
         finally:
             pack.close()
 
-    spec, masked = MIXED["all blocks"], MIXED["inside the branches, with masks"]
+    spec, masked = MIXED["all blocks"], MIXED["inside the branches"]
     assert isinstance(model_of(spec, plan(spec)), ReplayedClassifier)
     assert not isinstance(model_of(spec, plan(spec, cuda_graphs=False)), ReplayedClassifier)
     assert not isinstance(model_of(masked, plan(masked)), ReplayedClassifier)
