@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 
 TUNABLES = "GLIBC_TUNABLES"
 
@@ -32,3 +33,8 @@ def give_back() -> None:
     """Give the system what the heap keeps and nobody uses; on other C libraries than glibc nothing happens."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def has_limited_address_space() -> bool:
+    """Return whether this process may take only so much address space (`ulimit -v`)."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
-from launch.allocation import give_back
+from launch.allocation import give_back, has_limited_address_space
 from launch.memory_kills import MemoryKills, count_memory_kills
 from launch.staging import Sources, imported_sources
 
@@ -171,6 +171,8 @@ class Rank:
             step = RankStep(failure=RankFailure(*status_of(error)), is_last=True), None, None
         if step[0].is_last:
             self._let_go()
+        elif has_limited_address_space():
+            give_back()  # Ray copies a checkpoint with new threads, and ends the process where they find no room
         return step
 
     def _next(self) -> tuple[RankStep, bytes | None, bytes | None]:

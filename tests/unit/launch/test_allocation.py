@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
 
-from launch.allocation import TUNABLES, allocation_environment
+from launch.allocation import TUNABLES, allocation_environment, has_limited_address_space
 
 ALLOCATING = """
 import threading, numpy
@@ -40,3 +41,9 @@ def test_large_pieces_of_any_thread_come_from_the_one_heap_when_a_rank_starts(mo
 def test_setting_of_the_users_stays_when_there_is_one(monkeypatch: pytest.MonkeyPatch, own: str) -> None:
     monkeypatch.setenv(TUNABLES, own)
     assert allocation_environment() == {TUNABLES: own}
+
+
+def test_limit_on_the_address_space_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, is_limited in ((2**40, True), (resource.RLIM_INFINITY, False)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, resource.RLIM_INFINITY))
+        assert has_limited_address_space() is is_limited
