@@ -1,11 +1,18 @@
-"""Trials that differ in all that trials of one pack may differ in."""
+"""Trials that differ in all that trials of one pack may differ in, and what they report."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from benchmark.launch_plan import LaunchPlan
 from benchmark.request import resolve_trial
+from benchmark.result import TrialOutcome
 from benchmark.spec import TrialSpec
+from benchmark.training.trial import pack_steps
 
 BATCH = 16
 """67 optimiser steps an epoch on digits' training images."""
@@ -34,3 +41,20 @@ MIXED = {
     "the head alone, smoothed labels": trial("head_only", weight_decay=0.0, label_smoothing=0.1),
     "more epochs": trial(adapter(placement="last:2", rank=2, drop_path=0.2), seed=1, epochs=2),
 }
+
+
+def reports_of(
+    specs: Sequence[TrialSpec], plan: LaunchPlan, checkpoints: Sequence[bytes | None] | None = None
+) -> dict[str, list[Any]]:
+    """Train the trials in one pass, and return what each reported, by its id."""
+    reports: dict[str, list[Any]] = {spec.trial_id: [] for spec in specs}
+    for step in pack_steps(specs, plan, checkpoints or [None] * len(specs)):
+        reports[step.trial_id].append(step.report)
+    return reports
+
+
+def logits_of(outcome: TrialOutcome) -> np.ndarray[Any, Any]:
+    """Return the logits [images, classes] of the test split."""
+    assert outcome.predictions is not None
+    logits: np.ndarray[Any, Any] = np.load(io.BytesIO(outcome.predictions))["logits"]
+    return logits

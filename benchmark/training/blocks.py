@@ -19,28 +19,29 @@ if TYPE_CHECKING:
 
 
 MOST_COMPILED_VARIANTS = 128
+"""Of one function in a process; with more, torch would run what follows as it is."""
 
 _RUNS_AGAIN = "runs_again"
 """Marks a `forward` that is run again, so that no block is wrapped twice."""
 
 
 def compile_blocks(model: AdaptedClassifier, with_adapters: bool = True) -> int:
-    """Compile the pretrained blocks that are as they were; what a method changed runs as it is.
+    """Compile the pretrained blocks that are as they were, and the adapters around them; other changes run as they are.
 
     The blocks of a backbone are alike, so the first one's code serves all. torch keeps it on disk
     (`TORCHINDUCTOR_CACHE_DIR`), for the trials and studies that follow.
 
     Args:
         model: With its method attached; changed in place.
-        with_adapters: Whether a block and the adapter around it are one piece of code where a trial trains alone;
-            trials in one pass share the block, and so have it apart.
+        with_adapters: Whether a block and the adapter around it are one piece of code, which a trial alone runs; trials
+            in one pass share the block, whose own code they run.
 
     Returns:
         The number of blocks that were compiled.
     """
     blocks = [block for block in _called_blocks(model) if is_frozen(block, model.untouched)]
     around = [block for block in _blocks(model) if isinstance(block, AdaptedBlock) and not _draws_masks(block)]
-    # One function serves all blocks of all trials that this process trains: every rank, batch and mode is a variant.
+    # One function serves all trials that this process trains: every rank, batch and mode is a variant of it.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_COMPILED_VARIANTS)
     for block in [*blocks, *(around if with_adapters else [])]:
         block.forward = torch.compile(block.forward)

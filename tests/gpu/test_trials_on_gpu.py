@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -26,8 +25,8 @@ from benchmark.training.open_trial import OpenTrial
 from benchmark.training.pack import Pack
 from benchmark.training.prefix import CACHE
 from benchmark.training.replay import ReplayedClassifier
-from benchmark.training.trial import EpochReport, pack_steps, trial_steps
-from tests.packs import BATCH, MIXED, adapter, trial
+from benchmark.training.trial import EpochReport, trial_steps
+from tests.packs import BATCH, MIXED, adapter, logits_of, reports_of, trial
 
 FP32_LOSS_TOLERANCE = 1e-5
 """Of packed or kept against alone in fp32 on a GPU: matrix products of other sizes add in other orders."""
@@ -52,16 +51,7 @@ def alone(spec: TrialSpec, checkpoint: bytes | None = None, **switches: Any) -> 
 
 def packed(specs: Sequence[TrialSpec], **switches: Any) -> dict[str, list[Any]]:
     CACHE.clear()
-    reports: dict[str, list[Any]] = {spec.trial_id: [] for spec in specs}
-    for step in pack_steps(specs, plan(specs[0], **switches), [None] * len(specs)):
-        reports[step.trial_id].append(step.report)
-    return reports
-
-
-def logits_of(outcome: TrialOutcome) -> np.ndarray[Any, Any]:
-    assert outcome.predictions is not None
-    logits: np.ndarray[Any, Any] = np.load(io.BytesIO(outcome.predictions))["logits"]
-    return logits
+    return reports_of(specs, plan(specs[0], **switches))
 
 
 def farthest(found: TrialOutcome, expected: TrialOutcome, num_steps: int = 50) -> float:

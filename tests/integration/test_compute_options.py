@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchmark.training.evaluation import Evaluator
 from benchmark.training.model import AdaptedClassifier, assemble
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import trial_steps
+from tests.packs import logits_of
 
 ALL_OFF = {
     "prefix_cache_bytes": 0,
@@ -50,12 +50,6 @@ def outcome_of(spec: TrialSpec, **options: Any) -> TrialOutcome:
     *_, outcome = trial_steps(spec, plan_launch(128, compute=ComputeOptions(**options)))
     assert isinstance(outcome, TrialOutcome)
     return outcome
-
-
-def logits_of(outcome: TrialOutcome) -> np.ndarray[Any, Any]:
-    assert outcome.predictions is not None
-    logits: np.ndarray[Any, Any] = np.load(io.BytesIO(outcome.predictions))["logits"]
-    return logits
 
 
 def model_of(method: Any) -> AdaptedClassifier:

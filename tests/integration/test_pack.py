@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from benchmark.spec import TrialSpec
 from benchmark.training import pack, packed_model
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import EpochReport, MemberReport, pack_steps, trial_steps
-from tests.packs import MIXED, adapter, trial
+from tests.packs import MIXED, adapter, logits_of, reports_of, trial
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,23 +41,14 @@ def alone(spec: TrialSpec, **switches: Any) -> TrialOutcome:
 
 
 def packed(specs: list[TrialSpec], checkpoints: Any = None, **switches: Any) -> dict[str, list[Any]]:
-    reports: dict[str, list[Any]] = {spec.trial_id: [] for spec in specs}
-    for step in pack_steps(specs, plan(specs, **switches), checkpoints or [None] * len(specs)):
-        reports[step.trial_id].append(step.report)
-    return reports
-
-
-def predictions(outcome: TrialOutcome) -> np.ndarray[Any, Any]:
-    assert outcome.predictions is not None
-    logits: np.ndarray[Any, Any] = np.load(io.BytesIO(outcome.predictions))["logits"]
-    return logits
+    return reports_of(specs, plan(specs, **switches), checkpoints)
 
 
 def assert_equal(found: TrialOutcome, expected: TrialOutcome) -> None:
     """fp32 losses within 1e-5 over the first 50 steps, and the same class for every test image."""
     losses = zip(found.result.first_step_losses[:50], expected.result.first_step_losses[:50], strict=True)
     assert max(abs(a - b) for a, b in losses) < 1e-5
-    assert np.array_equal(predictions(found).argmax(1), predictions(expected).argmax(1))
+    assert np.array_equal(logits_of(found).argmax(1), logits_of(expected).argmax(1))
     assert found.result.selected_epoch == expected.result.selected_epoch
 
 

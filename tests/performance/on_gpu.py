@@ -52,8 +52,7 @@ NUM_CLASSES, RANK, SIDE_PIXELS = 10, 16, 224
 BATCH_IMAGES, NUM_TRAIN, NUM_VALIDATION = 128, 1024, 128
 NUM_PACK_TRAIN = 256
 PACK_RANKS, PACK_SEEDS = (8, 16, 32, 64), (0, 1)
-NUM_EPOCHS = {"(a)": 2}
-DEFAULT_NUM_EPOCHS = 4
+NUM_EPOCHS, NUM_REFERENCE_EPOCHS = 4, 2
 
 
 def write_images(folder: Path, num_train: int) -> None:
@@ -107,7 +106,7 @@ def reference_seconds(size: str, images: Path) -> float:
         for pixels, labels in batches:
             step(model, optimizer, pixels.cuda(), labels.cuda(), 0.5)
 
-    return epochs_of(epoch, NUM_EPOCHS["(a)"])
+    return epochs_of(epoch, NUM_REFERENCE_EPOCHS)
 
 
 def tuned_seconds(size: str, images: Path) -> float:
@@ -123,10 +122,10 @@ def tuned_seconds(size: str, images: Path) -> float:
             with torch.autocast("cuda", torch.bfloat16):
                 step(model, optimizer, batch, labels[rows], 0.5)
 
-    return epochs_of(epoch, DEFAULT_NUM_EPOCHS)
+    return epochs_of(epoch, NUM_EPOCHS)
 
 
-def trial(size: str, images: Path, batch: int, rank: int = RANK, seed: int = 0, epochs: int = 4) -> TrialSpec:
+def trial(size: str, images: Path, batch: int, rank: int = RANK, seed: int = 0, epochs: int = NUM_EPOCHS) -> TrialSpec:
     weights = images.parent / f"{size}.safetensors"
     training = {"epochs": epochs, "warmup_epochs": 0, "global_batch_images": batch, "precision": "bf16"}
     return resolve_trial(
