@@ -28,7 +28,7 @@ from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.allocation import allocation_environment
 from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
-from launch.lean_start import without_dashboard_server
+from launch.lean_start import LEAN_ENVIRONMENT, lean_node
 from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
@@ -207,7 +207,7 @@ def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Cal
 
 @contextlib.contextmanager
 def _own_start(meanwhile: Callable[[], None]) -> Iterator[None]:
-    with patient_start(meanwhile=meanwhile), without_dashboard_server():
+    with patient_start(meanwhile=meanwhile), lean_node():
         yield
 
 
@@ -314,7 +314,8 @@ def _environment(address: str) -> Iterator[None]:
         # Unset, Ray would write a token into the user's home. In the environment only this run's processes see it.
         changes |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         # Unset, Ray replaces 127.0.0.1 by the machine's outer address on Linux.
-        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0", **PATIENT_ENVIRONMENT, **allocation_environment()}
+        changes |= {_CLUSTER_OF_SEVERAL_MACHINES: "0", **PATIENT_ENVIRONMENT, **LEAN_ENVIRONMENT}
+        changes |= allocation_environment()
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     _reread_settings()

@@ -1,4 +1,4 @@
-"""A node of an own cluster without the server of Ray's dashboard, which nobody asks there."""
+"""A node of an own cluster without the processes that nobody asks there: dashboard, autoscaler, forwarded logs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+LEAN_ENVIRONMENT = {
+    # Processes for tasks of the driver's environment; the slots' and the ranks' is another, so they would end unused.
+    "RAY_prestart_worker_first_driver": "0",
+}
+"""What Ray's processes read when they start."""
+
+_UNASKED = ("start_api_server", "start_monitor", "start_log_monitor")
+
 
 @contextlib.contextmanager
-def without_dashboard_server() -> Iterator[None]:
-    """Let `ray.init` start no server for the dashboard.
+def lean_node() -> Iterator[None]:
+    """Let `ray.init` start no server for the dashboard, no autoscaler, and nothing that forwards logs to the driver.
 
-    Told `include_dashboard=False`, Ray still starts it, for usage statistics, and waits a second for its address.
+    Told `include_dashboard=False`, Ray still starts the first, for usage statistics, and waits a second for its
+    address. The second finds machines for a cluster that has just this one, the third serves `log_to_driver`.
     """
     from ray._private import node as ray_node
 
     node_class: Any = ray_node.Node
-    start = node_class.start_api_server
+    before = {name: getattr(node_class, name) for name in _UNASKED}
 
     def start_none(node: Any, **options: Any) -> None:
-        """Leave the node's dashboard address as it is: none."""
+        """Leave the node as it is."""
 
-    node_class.start_api_server = start_none
+    for name in _UNASKED:
+        setattr(node_class, name, start_none)
     try:
         yield
     finally:
-        node_class.start_api_server = start
+        for name, start in before.items():
+            setattr(node_class, name, start)

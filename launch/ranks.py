@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmark.garbage import lasting_imports
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
 from launch.allocation import give_back, has_limited_address_space
 from launch.memory_kills import MemoryKills, count_memory_kills
@@ -114,10 +115,11 @@ class Rank:
 
     def warm_up(self) -> None:
         """Import what the trial needs, while the driver's side still prepares other things."""
-        import torch
+        with lasting_imports():
+            import torch
 
-        torch.set_num_threads(self._threads)
-        self._load(self._program.steps)
+            torch.set_num_threads(self._threads)
+            self._load(self._program.steps)
 
     def open_store(self, store_host: str) -> int:
         """Open the store that the ranks meet at, on rank 0, and return its port."""
@@ -132,16 +134,17 @@ class Rank:
         """Join the process group. Ray shows a rank only its own device, so the device's index is always 0."""
         from benchmark.training.process_group import join
 
-        return join(
-            self._rank,
-            self._world_size,
-            store_host,
-            store_port,
-            store=self._store,
-            node_address=node_address,
-            device=device,
-            adopt=self._program.adopt,
-        )
+        with lasting_imports():  # of DeepSpeed
+            return join(
+                self._rank,
+                self._world_size,
+                store_host,
+                store_port,
+                store=self._store,
+                node_address=node_address,
+                device=device,
+                adopt=self._program.adopt,
+            )
 
     def begin(self, plan_json: str, spec_jsons: Sequence[str], *checkpoints: bytes | None) -> None:
         """Take up a trial, or several in one pass, each from its checkpoint or none; what was before is let go."""

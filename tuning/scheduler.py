@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError, SourceMismatchError
+from benchmark.garbage import lasting_imports
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect, living_nodes
 from launch.limits import NO_LIMITS, TrialLimits
@@ -113,8 +114,9 @@ def run_trials(
 
 def _import_meanwhile(then: Callable[[], None]) -> None:
     """Use the time in which others start for what takes seconds to import."""
-    importlib.import_module("tuning.tune_run")
-    then()
+    with lasting_imports():
+        importlib.import_module("tuning.tune_run")
+        then()
 
 
 @contextlib.contextmanager

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray import tune
-
 from benchmark.errors import SourceMismatchError
+from benchmark.garbage import lasting_imports
 from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.staging import Sources
 from launch.worker_group import GroupShape, WorkerGroup
 from tuning.slot import Slot
+
+with lasting_imports():
+    from ray import tune
 
 TRIAL_IDS = "benchmark_trial_ids"
 """The key of Tune's configuration for the trials of a pack, or the one trial. Tune has a `trial_id` of its own."""

@@ -1,14 +1,18 @@
+import pytest
 from ray._private import node, services
 
-from launch.lean_start import without_dashboard_server
+from launch.lean_start import lean_node
+
+OPTIONS = {"start_api_server": {"include_dashboard": False, "raise_on_failure": False}}
 
 
-def test_no_dashboard_server_is_started_and_ray_is_as_before_afterwards(monkeypatch):
+@pytest.mark.parametrize("name", ["start_api_server", "start_monitor", "start_log_monitor"])
+def test_what_nobody_asks_is_not_started_and_ray_is_as_before_afterwards(name, monkeypatch):
     started = []
-    monkeypatch.setattr(services, "start_api_server", lambda *given, **options: started.append(given))
-    before = node.Node.start_api_server
+    monkeypatch.setattr(services, name, lambda *given, **options: started.append(given))
+    before = getattr(node.Node, name)
     bare = object.__new__(node.Node)
-    with without_dashboard_server():
-        bare.start_api_server(include_dashboard=False, raise_on_failure=False)
+    with lean_node():
+        getattr(bare, name)(**OPTIONS.get(name, {}))
     assert started == []
-    assert node.Node.start_api_server is before
+    assert getattr(node.Node, name) is before
