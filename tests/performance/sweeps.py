@@ -5,7 +5,7 @@
 
 (a) `plain_trial.py`: fp32, PIL images in a DataLoader, one process a trial, one after the other.
 (b) `tuned_loop.py`: decoded images, batches on tensors, all trials in one process.
-(c) `adaptertune run` with its own Ray cluster, two slots of one core.
+(c) `adaptertune run` with its own Ray cluster, two slots of one core, and an empty cache.
 
 Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Seconds in
 training and in evaluation are apart; for (c) they are the sum over trials divided by the slots. ViT-Ti/16 needs
@@ -33,6 +33,8 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from benchmark.cache_folder import ROOT_VARIABLE
+from benchmark.methods.parts.placement import blocks_of
 from tuning.ledger import Ledger
 
 REPOSITORY = Path(__file__).parents[2]
@@ -52,25 +54,28 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Workload:
-    """One sweep: ranks or seeds, and the blocks that are adapted."""
+    """One sweep: every rank in every placement with every seed; without placements the head alone."""
 
     name: str
     ranks: tuple[int, ...]
+    placements: tuple[str, ...]
     num_seeds: int
-    last_blocks: int
     epochs: int
     flip: bool
 
     def trials(self, depth: int) -> list[dict[str, Any]]:
-        adapted = list(range(depth - self.last_blocks, depth))
+        adapted = [blocks_of(placement, depth) for placement in self.placements] or [[]]
         return [
-            {"rank": rank, "adapted": adapted, "seed": seed} for seed in range(self.num_seeds) for rank in self.ranks
+            {"rank": rank, "adapted": list(blocks), "seed": seed}
+            for seed in range(self.num_seeds)
+            for blocks in adapted
+            for rank in self.ranks
         ]
 
     def method(self) -> Any:
-        if not self.last_blocks:
+        if not self.placements:
             return "head_only"
-        return {"name": "adaptertune", "rank": list(self.ranks), "placement": f"last:{self.last_blocks}"}
+        return {"name": "adaptertune", "rank": list(self.ranks), "placement": list(self.placements)}
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,15 @@ class Seconds:
 
 
 def workloads(depth: int, epochs: int) -> list[Workload]:
-    ranks = (8, 16, 32, 64)
+    ranks, third = (8, 16, 32, 64), depth // 3
     return [
-        Workload("4 ranks, every block", ranks, 1, depth, epochs, True),
-        Workload("rank 16 x 8 seeds", (16,), 8, depth, epochs, True),
-        Workload("4 ranks, last third", ranks, 1, depth // 3, epochs, True),
-        Workload("4 ranks, last third, no augmentation", ranks, 1, depth // 3, epochs, False),
-        Workload("head only x 12, no augmentation", (1,), 12, 0, 5 * epochs, False),
+        Workload("4 ranks, every block", ranks, ("all",), 1, epochs, True),
+        Workload("4 ranks x 3 seeds", ranks, ("all",), 3, epochs, True),
+        Workload("rank 16 x 8 seeds", (16,), ("all",), 8, epochs, True),
+        Workload("4 placements", (16,), ("all", "every:2", f"first:{third}", f"last:{third}"), 1, epochs, True),
+        Workload("4 ranks, last third", ranks, (f"last:{third}",), 1, epochs, True),
+        Workload("4 ranks, last third, no augmentation", ranks, (f"last:{third}",), 1, epochs, False),
+        Workload("head only x 12, no augmentation", (1,), (), 12, 5 * epochs, False),
     ]
 
 
@@ -152,11 +159,13 @@ def tuned(work: Path) -> Seconds:
 
 
 def suite(study: Path) -> Seconds:
-    output = study.parent / "output"
-    shutil.rmtree(output, ignore_errors=True)
+    output, cache = study.parent / "output", study.parent / "cache"
+    for folder in (output, cache):
+        shutil.rmtree(folder, ignore_errors=True)
+    environment = {**os.environ, ROOT_VARIABLE: str(cache)}
     started = time.perf_counter()
     command = [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json"]
-    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    finished = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
     whole = time.perf_counter() - started
     ledger = Ledger(output)
     results = [ledger.result(trial_id) for trial_id in json.loads(finished.stdout)["statuses"]]
