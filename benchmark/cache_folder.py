@@ -4,6 +4,9 @@ An entry is a folder `<root>/<kind>/<key>`. It is written under another name and
 lock `<root>/<kind>/<key>.lock` is held alone, so one process makes it and the others wait. A killed process gives its
 lock back and leaves only the unfinished folder, which the next one removes. Who uses an entry holds its lock shared,
 and an entry in use is not removed.
+
+An entry of several parts is made by all who want it: each part has a lock of its own, and whoever gets it writes that
+part. They hold the entry's lock shared from the start. What a killed process had finished, the others keep.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ BYTES_PER_GB = 10**9
 
 _DESCRIPTION = "entry.json"
 _UNFINISHED = ".unfinished-"
+_PARTS, _END = "parts", "end"
+_SPARE_BYTES = 10**9
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +74,21 @@ class HeldMap(np.memmap[Any, np.dtype[np.uint8]]):
     """A mapped file that keeps its cache entry in use for as long as the map lives."""
 
     held: HeldEntry
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How several processes make an entry together.
+
+    Attributes:
+        num_parts: Of about equal work.
+        prepare: Fills the folder it is given with files that have their full length.
+        write: Fills in the part of this number, from 0.
+    """
+
+    num_parts: int
+    prepare: Callable[[Path], None]
+    write: Callable[[Path, int], None]
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,25 @@ def open_entry(kind: str, key: str, description: dict[str, Any], write: Callable
     Raises:
         MissingError: The folder cannot be written, or the disk is full.
     """
+    return _open_entry(kind, key, lambda folder, lock: _make_alone(folder, lock, description, write))
+
+
+def open_entry_in_parts(kind: str, key: str, description: dict[str, Any], parts: Parts) -> HeldEntry:
+    """Return an entry; where it is not there yet, all processes that want it make it together.
+
+    Args:
+        kind: What it is, such as `prefix`.
+        key: Hash of everything its content follows from, the division into parts included.
+        description: The same for people, as JSON values.
+        parts: What there is to make.
+
+    Raises:
+        MissingError: The folder cannot be written, or the disk is full.
+    """
+    return _open_entry(kind, key, lambda folder, lock: _make_together(folder, description, parts))
+
+
+def _open_entry(kind: str, key: str, make: Callable[[Path, IO[str]], None]) -> HeldEntry:
     folder = cache_root() / kind / key
     with _explained(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -120,12 +159,19 @@ def open_entry(kind: str, key: str, description: dict[str, Any], write: Callable
         try:
             # A shared lock comes last: between letting go of the exclusive one and taking it, the entry may be pruned.
             while not _is_whole_and_shared(folder, lock):
-                _make_alone(folder, lock, description, write)
+                make(folder, lock)
         except BaseException:
             lock.close()
             raise
     os.utime(folder / _DESCRIPTION)
     return HeldEntry(folder, lock)
+
+
+def has_room(num_bytes: int) -> bool:
+    """Return whether the disk has room for an entry of so many bytes, with some to spare."""
+    root = cache_root()
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free > num_bytes + _SPARE_BYTES
 
 
 def mapped_bytes(held: HeldEntry, name: str) -> HeldMap:
@@ -183,6 +229,83 @@ def _make_alone(folder: Path, lock: IO[str], description: dict[str, Any], write:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _make_together(folder: Path, description: dict[str, Any], parts: Parts) -> None:
+    """Write the parts that nobody else writes, wait for the others, and let one process finish the entry."""
+    joint = folder.with_name(f"{folder.name}{_UNFINISHED}{_boot_id()}")
+    if not joint.is_dir():
+        _prepare(folder, joint, parts)
+    for is_patient in (False, True):
+        for part in range(parts.num_parts):
+            with _claimed(joint, str(part), is_patient) as is_mine:
+                if is_mine:
+                    parts.write(joint, part)
+    with _claimed(joint, _END, is_patient=True) as is_mine:
+        if is_mine:
+            (joint / _DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+            _sync(joint)
+            _put_in_place(joint, folder)
+
+
+def _put_in_place(joint: Path, folder: Path) -> None:
+    """Give a whole entry its name, unless another machine, which shares the disk but no parts, was first."""
+    try:
+        joint.rename(folder)
+    except OSError:
+        if (folder / _DESCRIPTION).is_file():
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed removal left
+        joint.rename(folder)
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+
+
+def _prepare(folder: Path, joint: Path, parts: Parts) -> None:
+    """Make the folder that the parts are written into, unless another process makes it at the same time."""
+    fresh = folder.with_name(f"{folder.name}{_UNFINISHED}{uuid.uuid4().hex[:8]}")
+    try:
+        (fresh / _PARTS).mkdir(parents=True)
+        for name in (*map(str, range(parts.num_parts)), _END):
+            (fresh / _PARTS / name).touch()
+        parts.prepare(fresh)
+        try:
+            fresh.rename(joint)
+        except OSError:
+            if not joint.is_dir():
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(joint: Path, name: str, is_patient: bool) -> Iterator[bool]:
+    """Hold a part, and tell whether it is still to be done; one that ends without an error is done for everyone.
+
+    Not to be done is also what another process works on, unless this one is patient and waits for it.
+    """
+    try:
+        file = (joint / _PARTS / name).open("r+b")
+    except FileNotFoundError:  # the entry is finished
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        is_open = os.fstat(file.fileno()).st_size == 0
+        yield is_open
+        if is_open:
+            file.write(b"done")
+
+
+def _boot_id() -> str:
+    """Return what tells this start of the system from others: after a crash a part may be called done and be lost."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "0"
 
 
 def _sync(folder: Path) -> None:

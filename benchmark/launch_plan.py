@@ -26,7 +26,8 @@ class ComputeOptions(Frozen):
     prefix_file_bytes: int = Field(
         default=DEFAULT_PREFIX_FILE_BYTES,
         ge=0,
-        description="of one split's frozen outputs that a node may keep in a file where memory does not do; 0: none",
+        description="of one split's frozen outputs that a node may keep in a file: where memory does not do, and, on "
+        "CPUs, where they take long to compute; 0: none",
     )
     cast_frozen_weights: bool = Field(
         default=True, description="whether frozen weights are held in the compute type, not cast again at each step"

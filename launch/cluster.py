@@ -47,6 +47,9 @@ _HOST_AND_PORT = re.compile(r"^[^\s:/]+:\d+$|^\[[0-9A-Fa-f:]+\]:\d+$")
 _START_HINT = "Start one with `ray start --head`, or use --address local."
 _REACH_TIMEOUT_SECONDS = 10.0
 _NODE_EXIT_TIMEOUT_SECONDS = 10.0
+_LEAVE_SECONDS = 0.5
+"""What Ray's workers get to leave by themselves; some take two seconds to notice that their node is gone."""
+
 _NUM_REMOVALS = 20
 _SECONDS_BETWEEN_REMOVALS = 0.25
 
@@ -258,8 +261,8 @@ def _nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _end_processes_of(folder: Path, timeout_seconds: float = _NODE_EXIT_TIMEOUT_SECONDS) -> None:
-    """Wait for the processes that were started from the folder, and end those that stay.
+def _end_processes_of(folder: Path, timeout_seconds: float = _LEAVE_SECONDS) -> None:
+    """Wait a little for the processes that were started from the folder, and end those that stay.
 
     `ray.shutdown` returns while workers are still on their way out, and they would write into the folder again. After a
     killed driver Ray's agents even stay for good.

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import py_compile
+import marshal
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from benchmark.errors import SourceMismatchError
@@ -76,11 +77,23 @@ def stage_sources(folder: Path) -> Sources:
     """
     for package in PACKAGES:
         shutil.copytree(_package_folder(package), folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in folder.rglob("*.py"):
-        py_compile.compile(
-            str(path), dfile=path.name, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, quiet=2
-        )
+    for name, path in _python_files(None):
+        _write_byte_code(path, folder / name)
     return Sources(sources_digest(folder), str(folder))
+
+
+def _write_byte_code(original: Path, copy: Path) -> None:
+    """Write the byte code beside a copy, taken from the original's where that is of the same source (PEP 552)."""
+    source = copy.read_bytes()
+    code = SourceFileLoader(copy.stem, str(original)).get_code(copy.stem)
+    if source != original.read_bytes():  # edited meanwhile, so it may be the byte code of another source
+        return
+    is_unchecked = (1).to_bytes(4, "little")
+    byte_code = Path(importlib.util.cache_from_source(str(copy)))
+    byte_code.parent.mkdir(exist_ok=True)
+    byte_code.write_bytes(
+        importlib.util.MAGIC_NUMBER + is_unchecked + importlib.util.source_hash(source) + marshal.dumps(code)
+    )
 
 
 def _package_folder(package: str) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from benchmark.datasets.reading.seal import sealed_tests
 from benchmark.errors import AdapterTuneError
 from benchmark.folders import require_writable_folder
+from benchmark.garbage import lasting_imports
 from benchmark.result import EpochRecord, TrialOutcome, TrialStatus
 from benchmark.spec import TrialSpec
 from benchmark.tracking import (
@@ -27,7 +28,7 @@ from benchmark.tracking import (
     store_report,
 )
 from reports.analysis import CurveReader, LossReader
-from reports.build import Report, build_report
+from reports.build import Report, build_report, import_ahead
 from reports.image_tests import PredictionReader
 from tuning.budget import Budget, check_budget
 from tuning.growing_study import GrowingStudy
@@ -384,6 +385,10 @@ class _Observer:
         self._budget.trial_started(trial_id, self._growing.study.num_gpus[trial_id] / num_sharing)
         self._tracking.start(self._growing.study.trial_specs[trial_id])
         self._progress.started(trial_id)
+
+    def on_quiet(self) -> None:
+        with lasting_imports():
+            import_ahead()
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         self._tracking.log(trial_id, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,9 @@ from tuning.trainable import (
     joined_ids,
 )
 
+QUIET_SECONDS = 1.0
+"""Without a trial that starts; later slots, which start at about the same time, are then not kept waiting."""
+
 _QUIET_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -44,6 +48,9 @@ class Observer(Protocol):
 
     def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
         """A trial has got its slot, which so many trials share, itself included."""
+
+    def on_quiet(self) -> None:
+        """Once, when the first trials have started and nothing else has happened for a while: time to prepare."""
 
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         """A trial has ended an epoch."""
@@ -69,6 +76,8 @@ class DriverSide(Callback, Stopper):
         self.errors: dict[str, str] = {}
         self.refusal: str | None = None
         self._started: set[str] = set()
+        self._quiet_from = 0.0
+        self._was_quiet = False
         self._is_stopping = False
         self._placement = PlacementWatch()
         self.is_stuck = False
@@ -83,7 +92,14 @@ class DriverSide(Callback, Stopper):
         for trial_id in trial_ids:
             if trial_id not in self._started:
                 self._started.add(trial_id)
+                self._quiet_from = time.monotonic() + QUIET_SECONDS
                 self._observer.on_trial_started(trial_id, len(trial_ids))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune: it has dealt with what there was."""
+        if not self._was_quiet and self._started and time.monotonic() > self._quiet_from:
+            self._was_quiet = True
+            self._observer.on_quiet()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

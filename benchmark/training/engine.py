@@ -111,10 +111,10 @@ class TrainingEngine:
             options["lr"] = learning_rate
         self._deepspeed_engine.step()
 
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the model's logits [batch, classes], one a trial, for the inputs of each."""
-        logits: list[Tensor] = self._deepspeed_engine(inputs)
-        return logits
+    def __call__(self, *inputs: Any) -> list[Tensor]:
+        """Return what the model returns: of a pack, each trial's loss or logits."""
+        outputs: list[Tensor] = self._deepspeed_engine(*inputs)
+        return outputs
 
     def close(self) -> None:
         """Free the engine's hooks and buffers, so that a warm process can hold the next trial's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -155,20 +156,22 @@ def _micro_step(
         for one, step, own_rows in zip(learners, steps, rows, strict=True):
             if len(one.masks):
                 masks.enter_context(one.masks.drawn(one.spec.seed, step, to_device(own_rows, plan.device)))
-        logits = engine(_inputs(learners, rows, plan.device))
-        losses = torch.stack(
-            [
-                functional.cross_entropy(
-                    own_logits.float(),
-                    to_device(one.images.labels[own_rows], plan.device),
-                    label_smoothing=one.spec.training.label_smoothing,
-                )
-                for one, own_logits, own_rows in zip(learners, logits, rows, strict=True)
-            ]
-        )
+        criteria = [
+            functools.partial(
+                _loss,
+                labels=to_device(one.images.labels[own_rows], plan.device),
+                smoothing=one.spec.training.label_smoothing,
+            )
+            for one, own_rows in zip(learners, rows, strict=True)
+        ]
+        losses = torch.stack(engine(_inputs(learners, rows, plan.device), criteria))
         engine.accumulate(losses.sum())
         engine.step(rates)
     return losses.detach().double()
+
+
+def _loss(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], smoothing: float) -> Tensor:
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
 
 def _inputs(learners: Sequence[Learner], rows: Sequence[Int[Tensor, " batch"]], device: str) -> list[Tensor]:

@@ -72,7 +72,7 @@ class AdaptedClassifier(nn.Module):
             return features
         if self.starts_at is None:
             raise AssertionError("the model was not told where these inputs come from")
-        return self._rest(inputs, self.starts_at)
+        return self.rest(inputs, self.starts_at)
 
     def prefix(self, pixels: Float[Tensor, "batch 3 size size"], depth: Depth) -> Float[Tensor, "batch ..."]:
         """Return the tokens [batch, tokens, width] at a depth, or the pooled features [batch, width].
@@ -91,7 +91,8 @@ class AdaptedClassifier(nn.Module):
             tokens = cast("AdaptedBlock", blocks[depth.num_blocks]).block(tokens)
         return tokens
 
-    def _rest(self, tokens: Tensor, depth: Depth) -> Float[Tensor, "batch width"]:
+    def rest(self, tokens: Float[Tensor, "batch ..."], depth: Depth) -> Float[Tensor, "batch width"]:
+        """Return pooled features for what `prefix` returned at a depth."""
         if depth.is_pooled:
             return tokens
         backbone = cast("VisionTransformer", self.backbone)

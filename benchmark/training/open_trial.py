@@ -35,10 +35,11 @@ from benchmark.training.loop import TrainedEpoch, count_steps_per_epoch
 from benchmark.training.memory import forget_peak_memory, peak_memory_bytes
 from benchmark.training.model import AdaptedClassifier, Depth, assemble
 from benchmark.training.operations import flops_per_image
-from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, PrefixKey, frozen_depth
+from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, frozen_depth
 from benchmark.training.pretrained import (
     autocast_dtype_of,
     deciding_seed,
+    prefix_key,
     presentation_of,
     pretrained_features,
 )
@@ -265,8 +266,9 @@ class OpenTrial:
         depth = self.model.starts_at
         if depth is None:
             return images
-        key, budget = self._prefix_key(split), self._prefix_budget
-        return CACHE.prefixed(self.model, depth, images, key, self._lone_evaluator, budget, with_mirrored)
+        weights, content = self.model.weights_sha256, lambda: self._dataset.items(split).content_sha256
+        key = prefix_key(*self._pretrained_on(), split, self._lone_evaluator, lambda: f"{weights}/{content()}")
+        return CACHE.prefixed(self.model, depth, images, key, self._lone_evaluator, self._prefix_budget, with_mirrored)
 
     @property
     def _lone_evaluator(self) -> Evaluator:
@@ -276,16 +278,6 @@ class OpenTrial:
     @property
     def _prefix_budget(self) -> PrefixBudget:
         return PrefixBudget(self._plan.prefix_cache_bytes, self._plan.prefix_file_bytes)
-
-    def _prefix_key(self, split: Split) -> PrefixKey:
-        backbone, dataset, seed, presentation = self._pretrained_on()
-        plan = [self._plan.device, self._plan.explicit_attention]
-        parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation)]
-        return PrefixKey(
-            as_canonical_json([*parts, self.spec.training.precision, *plan, split]),
-            lambda: f"{self.model.weights_sha256}/{self._dataset.items(split).content_sha256}",
-            {"name": f"{dataset.name}/{split}", "backbone": backbone.name, "image_size": backbone.image_size_pixels},
-        )
 
     def _start_from_images(self) -> None:
         """Let the method compute start values; the images depend on the split alone, neither on seed nor on rank."""
@@ -330,7 +322,7 @@ class OpenTrial:
         return state
 
     def _pretrained_features(self, num_first_images: int | None) -> Float[Tensor, "images width"]:
-        return pretrained_features(*self._pretrained_on(), self._evaluator, num_first_images)
+        return pretrained_features(*self._pretrained_on(), self._evaluator, self._prefix_budget, num_first_images)
 
     def _close(self, epoch: int, trained: TrainedEpoch | None) -> EpochRecord:
         started = time.perf_counter()

@@ -1,6 +1,7 @@
 """Several adapted classifiers over one frozen backbone, as one module: frozen blocks run on the stacked batch.
 
-On a CPU streams of many tokens are not stacked: what a block writes would not stay in its cache.
+On a CPU streams of many tokens are not stacked: what a block writes would not stay in its cache. Nor do several wait
+for their gradients: each such member's are computed as soon as its loss is, and its activations make room for the next.
 
 Members whose images are the same share their tokens up to the first adapter that either of them has; from there on each
 has its own. So nothing is computed twice, and what a member computes is what it would compute alone, up to the rounding
@@ -9,6 +10,7 @@ of matrix products with more rows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import TrialError
 from benchmark.methods.parts.blocks import AdaptedBlock, AdaptedBranches, attention_branch, mlp_branch
+from benchmark.training.early_loss import early_loss
 from benchmark.training.model import NUM_PIXEL_DIMENSIONS, AdaptedClassifier, Depth
 from benchmark.training.prefix import is_frozen
 
@@ -29,6 +32,10 @@ POOLED_DIMENSIONS = 2
 
 LEAST_APART_VALUES = 2**20
 """Of a stream's tokens on a CPU, 4 MiB, from which on it runs by itself (`python -m tests.performance.stacking`)."""
+
+
+Criterion = Callable[[Tensor], Tensor]
+"""From logits [batch, classes] to a loss []."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +63,33 @@ class PackedClassifier(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Float[Tensor, "batch classes"]]:
-        """Return each member's logits.
+    def forward(self, inputs: Sequence[Tensor], criteria: Sequence[Criterion] | None = None) -> list[Tensor]:
+        """Return each member's loss; its logits [batch, classes] where there are no criteria.
 
         Args:
             inputs: One a member, as `AdaptedClassifier.forward` takes them; the same object where images are the same.
+            criteria: One a member.
         """
         members = [cast("AdaptedClassifier", member) for member in self.members]
         if len(members) == 1:
-            return [members[0](inputs[0])]
-        features = _Pass(members, inputs).features()
-        return [member.head(features[index]) for index, member in enumerate(members)]
+            logits = [members[0](inputs[0])]
+            return logits if criteria is None else [criteria[0](logits[0])]
+        one_pass = _Pass(members, inputs, criteria)
+        features = one_pass.features()
+        outputs = {index: members[index].head(own) for index, own in features.items()}
+        if criteria is not None:
+            outputs = {index: criteria[index](logits) for index, logits in outputs.items()} | one_pass.early_losses
+        return [outputs[index] for index in range(len(members))]
 
 
 class _Pass:
     """One forward pass through all members."""
 
-    def __init__(self, members: Sequence[AdaptedClassifier], inputs: Sequence[Tensor]) -> None:
-        self._members = members
+    def __init__(
+        self, members: Sequence[AdaptedClassifier], inputs: Sequence[Tensor], criteria: Sequence[Criterion] | None
+    ) -> None:
+        self._members, self._criteria = members, criteria
+        self.early_losses: dict[int, Tensor] = {}
         self._backbone = cast("VisionTransformer", members[0].backbone)
         self._blocks = [list(cast("VisionTransformer", member.backbone).blocks.children()) for member in members]
         self._features: dict[int, Tensor] = {}
@@ -85,7 +101,7 @@ class _Pass:
                 self._entering.setdefault(depth, []).append(_Stream(tokens, indices))
 
     def features(self) -> dict[int, Float[Tensor, "batch width"]]:
-        """Return each member's pooled features."""
+        """Return the pooled features of each member that has no early loss."""
         streams: list[_Stream] = []
         for number in range(len(self._blocks[0])):
             streams = self._through(number, streams + self._entering.get(Depth(number), []))
@@ -101,7 +117,8 @@ class _Pass:
     def _through(self, number: int, streams: Sequence[_Stream]) -> list[_Stream]:
         """Run a block. What needs no gradient runs apart, so that no graph is kept for it."""
         arrived: list[_Stream] = []
-        by_kind = [part for stream in streams for part in self._by_kind(number, stream)]
+        going_on = [stream for stream in streams if not self._ends_early(number, stream)]
+        by_kind = [part for stream in going_on for part in self._by_kind(number, stream)]
         for part in _alike(by_kind, lambda stream: (*_way(stream), self._has_branches(number, stream))):
             if self._has_branches(number, part[0]):
                 arrived += self._through_branches(number, part)
@@ -120,9 +137,40 @@ class _Pass:
     def _behind(self, number: int, stream: _Stream, output: Tensor) -> list[_Stream]:
         """Let the members that have an adapter around this block go on by themselves."""
         adapted = {m: block for m in stream.members if isinstance(block := self._blocks[m][number], AdaptedBlock)}
-        own = [_Stream(block.joined(stream.tokens, output), (m,)) for m, block in adapted.items()]
+        own = []
+        for m, block in adapted.items():
+            joined = functools.partial(block.joined, stream.tokens, output)
+            if self._can_end_early(stream):
+                self._end_early(m, number + 1, joined)
+            else:
+                own.append(_Stream(joined(), (m,)))
         rest = tuple(m for m in stream.members if m not in adapted)
         return own + ([_Stream(output, rest)] if rest else [])
+
+    def _can_end_early(self, stream: _Stream) -> bool:
+        """Whether nothing was trained in front of a stream, and what comes behind it would run apart in any case."""
+        is_trained = stream.tokens.requires_grad or not torch.is_grad_enabled()
+        return self._criteria is not None and not is_trained and _is_apart(stream)
+
+    def _ends_early(self, number: int, stream: _Stream) -> bool:
+        """Compute the loss of a member that has a stream for itself, from the first block on that is adapted."""
+        if len(stream.members) > 1 or not self._can_end_early(stream):
+            return False
+        (m,) = stream.members
+        if not isinstance(self._blocks[m][number], AdaptedBlock | AdaptedBranches):
+            return False
+        self._end_early(m, number, lambda: stream.tokens)
+        return True
+
+    def _end_early(self, m: int, number: int, entering: Callable[[], Tensor]) -> None:
+        """Compute a member's loss, and its gradients, from what enters a block of its own."""
+        assert self._criteria is not None
+        member, criterion = self._members[m], self._criteria[m]
+
+        def loss() -> Tensor:
+            return criterion(member.head(member.rest(entering(), Depth(number))))
+
+        self.early_losses[m] = early_loss(loss, [p for p in member.parameters() if p.requires_grad])
 
     def _through_branches(self, number: int, streams: Sequence[_Stream]) -> list[_Stream]:
         block: Any = _inner(self._module(number, streams[0]))
@@ -167,9 +215,11 @@ def _distinct(
 
 def _way(stream: _Stream) -> tuple[bool, int | None]:
     """Return what is equal for streams that run as one: whether they need gradients; a large one has its own."""
-    tokens = stream.tokens
-    is_apart = tokens.device.type == "cpu" and tokens.numel() >= LEAST_APART_VALUES
-    return tokens.requires_grad, id(stream) if is_apart else None
+    return stream.tokens.requires_grad, id(stream) if _is_apart(stream) else None
+
+
+def _is_apart(stream: _Stream) -> bool:
+    return stream.tokens.device.type == "cpu" and stream.tokens.numel() >= LEAST_APART_VALUES
 
 
 def _alike(streams: Sequence[_Stream], key: Callable[[_Stream], Any]) -> list[list[_Stream]]:

@@ -3,8 +3,9 @@
 What it gives for an image never changes while images are shown without augmentation, so training and evaluation can
 start from it; where training images are at most mirrored, each has two such outputs. They are kept for every trial that
 comes after: on the device or in this process's memory, else in a memory-mapped file of the cache folder, each up to the
-plan's budget of bytes. A split that fits into neither is not kept, and nothing else changes. The result is the same
-either way.
+plan's budget of bytes. On CPUs what takes long to compute is in a file from the start: the ranks of a node compute it
+together, hold it once, and later studies find it. A split that fits into neither is not kept, and nothing else changes.
+The result is the same either way.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.cache_folder import has_room
 from benchmark.methods.parts.blocks import AdaptedBlock
 from benchmark.methods.parts.masks import RandomMask
 from benchmark.training.evaluation import Evaluator
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 BEHIND_BLOCKS = ("norm.", "fc_norm.")
 """Parts of timm's Vision Transformer that run after the blocks."""
+
+LEAST_SHARED_PRODUCTS = 2 * 10**10
+"""Multiplications from which on a CPU's work is shared through a file: a quarter of a second or more."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,21 @@ def is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -
     return not trains and all(id(module) in untouched for module in modules)
 
 
+class Prefixed(Protocol):
+    """What has a frozen part in front.
+
+    Attributes:
+        backbone: timm's.
+    """
+
+    @property
+    def backbone(self) -> nn.Module: ...
+
+    def prefix(self, pixels: Float[Tensor, "batch 3 size size"], depth: Depth) -> Float[Tensor, "batch ..."]:
+        """Return what the part up to a depth makes of images."""
+        ...
+
+
 @dataclass(frozen=True)
 class PrefixBudget:
     """Where outputs may lie.
@@ -198,7 +218,7 @@ class PrefixCache:
 
     def prefixed(
         self,
-        model: AdaptedClassifier,
+        model: Prefixed,
         depth: Depth,
         images: SplitImages,
         key: PrefixKey,
@@ -218,35 +238,39 @@ class PrefixCache:
             with_mirrored: Whether the mirrored images' outputs are kept, too.
         """
         run = functools.partial(self._run, model, depth, evaluator=evaluator)
-        outputs = self._kept(run, images, key, depth, evaluator.batch_images, budget)
-        mirrored = None
+        is_long = evaluator.device.type == "cpu" and _products(model, depth, len(images)) >= LEAST_SHARED_PRODUCTS
+        kept = functools.partial(
+            self._kept, depth=depth, batch_images=evaluator.batch_images, budget=budget, is_shared=is_long
+        )
+        outputs, mirrored = kept(functools.partial(run, images), len(images), key), None
         if outputs is not None and with_mirrored:
-            mirrored = self._kept(run, MirroredImages(images), key.mirrored(), depth, evaluator.batch_images, budget)
+            mirrored = kept(functools.partial(run, MirroredImages(images)), len(images), key.mirrored())
         if outputs is None or (with_mirrored and mirrored is None):
             return images
         return PrefixedImages(images, outputs, mirrored)
 
     def _kept(
         self,
-        run: Callable[[SplitImages | MirroredImages, Tensor], Tensor],
-        images: SplitImages | MirroredImages,
+        run: Callable[[Tensor], Tensor],
+        num_images: int,
         key: PrefixKey,
         depth: Depth,
         batch_images: int,
         budget: PrefixBudget,
+        is_shared: bool,
     ) -> Tensor | None:
         """Return the outputs of all images; none where they are too many."""
         place = f"{key.in_process}/{depth}"
         if place not in self._outputs and place not in self._mapped:
-            first = run(images, torch.arange(1))
-            num_bytes = first.nbytes * len(images)
-            batches = (run(images, part) for part in torch.arange(len(images)).split(batch_images))
-            if num_bytes <= budget.memory_bytes:
+            first = run(torch.arange(1))
+            num_bytes = first.nbytes * num_images
+            fits_memory, fits_file = num_bytes <= budget.memory_bytes, num_bytes <= budget.file_bytes
+            if fits_file and (not fits_memory or (is_shared and has_room(num_bytes))):
+                whole_key, shape = f"{place}/{key.content()}", (num_images, *first.shape[1:])
+                self._mapped[place] = mapped_outputs(whole_key, key.description, shape, first.dtype, run, batch_images)
+            elif fits_memory:
                 self._make_room(budget.memory_bytes - num_bytes)
-                self._outputs[place] = torch.cat(list(batches))
-            elif num_bytes <= budget.file_bytes:
-                whole_key, shape = f"{place}/{key.content()}", (len(images), *first.shape[1:])
-                self._mapped[place] = mapped_outputs(whole_key, key.description, shape, first.dtype, batches)
+                self._outputs[place] = torch.cat([run(rows) for rows in torch.arange(num_images).split(batch_images)])
             else:
                 return None
         if place in self._mapped:
@@ -257,7 +281,7 @@ class PrefixCache:
     @staticmethod
     @torch.no_grad()
     def _run(
-        model: AdaptedClassifier,
+        model: Prefixed,
         depth: Depth,
         images: SplitImages | MirroredImages,
         rows: Int[Tensor, " batch"],
@@ -271,6 +295,14 @@ class PrefixCache:
     def _make_room(self, num_bytes: int) -> None:
         while self._outputs and sum(output.nbytes for output in self._outputs.values()) > num_bytes:
             self._outputs.popitem(last=False)
+
+
+def _products(model: Prefixed, depth: Depth, num_images: int) -> int:
+    """Return about how many multiplications the frozen blocks take for so many images."""
+    backbone: Any = model.backbone
+    blocks = list(backbone.blocks.children())[: depth.num_blocks + depth.with_next_block]
+    num_weights = sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    return num_images * num_weights * int(backbone.patch_embed.num_patches)
 
 
 CACHE = PrefixCache()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.backbones.contract import find_backbone
-from benchmark.datasets.contract import open_dataset
-from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec
+from benchmark.datasets.contract import Split, open_dataset
+from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec, as_canonical_json, hashed_fields
 from benchmark.training.attention import choose_attention
 from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import (
@@ -21,7 +23,8 @@ from benchmark.training.images import (
     Presentation,
     open_images,
 )
-from benchmark.training.model import load_pinned
+from benchmark.training.model import Depth, load_pinned
+from benchmark.training.prefix import CACHE, PrefixBudget, PrefixedImages, PrefixKey
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -34,11 +37,13 @@ def pretrained_features(
     seed: int,
     presentation: Presentation,
     evaluator: Evaluator,
+    budget: PrefixBudget,
     num_first_images: int | None = None,
 ) -> Float[Tensor, "images width"]:
     """Return the features before adaptation on the validation images; kept in the process for later trials.
 
-    Every rank calls it at the same time, since each computes its share.
+    Every rank calls it at the same time, since each computes its share. A rank alone keeps those of all images as the
+    outputs of a frozen prefix, which trials of the head start from.
 
     Args:
         backbone: Of the trial.
@@ -46,12 +51,62 @@ def pretrained_features(
         seed: It matters to random weights and to splits that follow it.
         presentation: How images are shown.
         evaluator: The trial's, whose batches make the features equal, to the bit, to those of an untouched model.
+        budget: Where they may lie.
         num_first_images: Of the first so many images; none for all.
     """
-    model = load_pinned(backbone, seed).model.to(evaluator.device)
+    loaded = load_pinned(backbone, seed)
+    model = loaded.model.to(evaluator.device).eval()
     choose_attention(model, evaluator)
-    validation = open_images(open_dataset(dataset, seed), "validation", presentation)
+    opened = open_dataset(dataset, seed)
+    validation = open_images(opened, "validation", presentation)
+    if num_first_images is None and evaluator.world_size == 1:
+        depth = Depth(len(list(model.blocks.children())), is_pooled=True)
+        content = lambda: f"{loaded.weights_sha256}/{opened.items('validation').content_sha256}"  # noqa: E731
+        key = prefix_key(backbone, dataset, seed, presentation, "validation", evaluator, content)
+        kept = CACHE.prefixed(_Pretrained(model), depth, validation, key, evaluator, budget)
+        if isinstance(kept, PrefixedImages):
+            return kept.outputs.float().cpu()
     return evaluator.outputs(model, validation, num_first_images)
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """A backbone that is frozen as a whole."""
+
+    backbone: nn.Module
+
+    def prefix(self, pixels: Float[Tensor, "batch 3 size size"], depth: Depth) -> Float[Tensor, "batch width"]:
+        pooled: Tensor = self.backbone(pixels)
+        return pooled
+
+
+def prefix_key(
+    backbone: BackboneSpec,
+    dataset: DatasetSpec,
+    seed: int,
+    presentation: Presentation,
+    split: Split,
+    evaluator: Evaluator,
+    content: Callable[[], str],
+) -> PrefixKey:
+    """Return what the outputs of a pretrained backbone's blocks on a split follow from.
+
+    Args:
+        backbone: Of the trial.
+        dataset: Of the trial.
+        seed: It matters to random weights and to splits that follow it.
+        presentation: How images are shown.
+        split: Whose images.
+        evaluator: Its type, device and attention.
+        content: The hashes of weights and images.
+    """
+    parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation)]
+    way = [str(evaluator.autocast_dtype), evaluator.device.type, evaluator.explicit_attention]
+    return PrefixKey(
+        as_canonical_json([*parts, *way, split]),
+        content,
+        {"name": f"{dataset.name}/{split}", "backbone": backbone.name, "image_size": backbone.image_size_pixels},
+    )
 
 
 def deciding_seed(spec: TrialSpec) -> int:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from benchmark.launch_plan import LaunchPlan
 from benchmark.methods.parts.masks import RandomMask
-from benchmark.training.packed_model import PackedClassifier
+from benchmark.training.packed_model import Criterion, PackedClassifier
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from timm.models.vision_transformer import VisionTransformer
 
 MOST_REPLAYED_VALUES = 32 * 2**20
@@ -35,13 +34,17 @@ class ReplayedClassifier(nn.Module):
         self._trained = {name: parameter for name, parameter in packed.named_parameters() if parameter.requires_grad}
         self._recorded: dict[object, Callable[..., tuple[Tensor, ...]]] = {}
 
-    def forward(self, inputs: Sequence[Tensor]) -> list[Float[Tensor, "batch classes"]]:
-        """Return each member's logits, as `PackedClassifier.forward` does; valid until the next call."""
+    def forward(self, inputs: Sequence[Tensor], criteria: Sequence[Criterion] | None = None) -> list[Tensor]:
+        """Return each member's loss or logits, as `PackedClassifier.forward` does, valid until the next call.
+
+        The losses are launched: what they follow from, labels, changes with the step.
+        """
         distinct, owners = _distinct(inputs)
         key = (owners, tuple((tensor.shape, tensor.dtype) for tensor in distinct))
         if key not in self._recorded:
             self._recorded[key] = self._record(distinct, owners)
-        return list(self._recorded[key](*distinct, *self._trained.values()))
+        logits = list(self._recorded[key](*distinct, *self._trained.values()))
+        return logits if criteria is None else [criterion(own) for criterion, own in zip(criteria, logits, strict=True)]
 
     def forget(self) -> None:
         """Free the graphs and their memory now: what replays them refers to itself."""

@@ -32,6 +32,9 @@ class Listener:
     def on_trial_started(self, trial_id: str, num_sharing: int) -> None:
         self.started.append(trial_id)
 
+    def on_quiet(self) -> None:
+        pass
+
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         self.epochs.setdefault(trial_id, []).append(record.epoch)
 

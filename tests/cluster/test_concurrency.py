@@ -36,6 +36,9 @@ class Listener:
         self.num_running += 1
         self.most_at_once = max(self.most_at_once, self.num_running)
 
+    def on_quiet(self) -> None:
+        pass
+
     def on_epoch(self, trial_id: str, record: EpochRecord) -> None:
         pass
 

@@ -29,6 +29,7 @@ from tuning.study_lock import StudyLock
 
 class Speaker:
     def on_trial_started(self, trial_id, num_sharing): pass
+    def on_quiet(self): pass
     def on_epoch(self, trial_id, record): print(record.epoch, flush=True)
     def on_trial_ended(self, trial_id, status): print(status.value, flush=True)
 

@@ -5,6 +5,8 @@ Every method is tried because it exists, as in `test_methods.py`.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from benchmark.launch_plan import ComputeOptions, plan_launch
 from benchmark.methods.contract import find_method, method_names
 from benchmark.request import resolve_trial
 from benchmark.standalone import run_trial
+from benchmark.training import packed_model
 from benchmark.training.estimate import saved_bytes
 from benchmark.training.frozen_weights import cast_frozen_weights
 from benchmark.training.model import AdaptedClassifier, adapt
@@ -117,6 +120,71 @@ def test_outputs_and_gradients_are_the_same_when_frozen_blocks_run_on_the_stacke
     # fp32: products of more rows may be summed in another order.
     for found, expected in zip(packed, alone, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["the same images", "other images"])
+@pytest.mark.parametrize(("name", "options"), PACKING)
+def test_losses_and_gradients_are_those_of_members_alone_when_each_is_done_with_before_the_next_begins(
+    name: str, options: dict[str, Any], is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_model, "LEAST_APART_VALUES", 1)
+    both = [jittered(adapted(name, **options)).eval(), jittered(adapted(name, **options)).eval()]
+    first = images()
+    shown = [first, first if is_shared else images() + 1.0]
+    alone = [loss_and_gradients(model, criterion(model(given))) for model, given in zip(both, shown, strict=True)]
+    share_frozen(*both)
+    losses = PackedClassifier(both)(shown, [criterion, criterion])
+    (2 * torch.stack(losses).sum()).backward()
+    for model, loss, expected in zip(both, losses, alone, strict=True):
+        found = [loss, *(parameter.grad / 2 for parameter in model.trainable().values())]
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_activations_of_a_member_are_gone_before_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most_kept(num_members: int, least_apart: int) -> int:
+        monkeypatch.setattr(packed_model, "LEAST_APART_VALUES", least_apart)
+        members = [adapted("adaptertune", depth=6, rank=4) for _ in range(num_members)]
+        for other in members[1:]:
+            share_frozen(members[0], other)
+        shown = [images(8)] * num_members
+        return most_kept_bytes(lambda: torch.stack(PackedClassifier(members)(shown, [criterion] * num_members)).sum())
+
+    apart, stacked = most_kept(4, 1), most_kept(4, 2**40)
+    assert apart < 1.2 * most_kept(2, 1)
+    assert stacked > 2 * apart
+
+
+def most_kept_bytes(compute: Callable[[], Tensor]) -> int:
+    """Return the most bytes that autograd keeps at one time while a loss and its gradients are computed."""
+    kept = most = 0
+
+    def let_go(num_bytes: int) -> None:
+        nonlocal kept
+        kept -= num_bytes
+
+    def keep(tensor: Tensor) -> list[Tensor]:
+        nonlocal kept, most
+        kept += tensor.nbytes
+        most = max(most, kept)
+        holder = Held([tensor])
+        weakref.finalize(holder, let_go, tensor.nbytes)
+        return holder
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder[0]):
+        compute().backward()
+    return most
+
+
+class Held(list[Tensor]):
+    """A list that can be watched."""
+
+
+def criterion(logits: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, torch.arange(len(logits)) % 5)
+
+
+def loss_and_gradients(model: AdaptedClassifier, loss: Tensor) -> list[Tensor]:
+    return [loss.detach(), *torch.autograd.grad(loss, list(model.trainable().values()))]
 
 
 def gradients_of(model: AdaptedClassifier, logits: Tensor) -> list[Tensor]:

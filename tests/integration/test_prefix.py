@@ -188,7 +188,36 @@ def test_result_is_equal_to_the_bit_when_outputs_lie_in_a_file(
     assert without_times(written) == without_times(plain)
     assert written.predictions == plain.predictions
     assert {entry.kind for entry in list_entries()} == {"prefix"}
-    assert len(list_entries()) == 3, "training, validation and test images"
+    assert len(list_entries()) == 4, "training, validation and test images, and what the start is compared with"
+
+
+@pytest.mark.parametrize("method", ["head_only", adapter(placement="last:1")])
+def test_on_cpus_what_takes_long_to_compute_lies_in_files_and_no_later_process_computes_it_again(
+    method: Any, tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_computed: list[int]
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_PRODUCTS", 0)
+    request = {**tiny_request, "method": method}
+    expected = run(request, 0)
+    shared = run(request, LARGE, LARGE)
+    assert without_times(shared) == without_times(expected)
+    assert shared.predictions == expected.predictions
+    assert not CACHE._outputs
+    CACHE.clear()
+    num_computed.clear()
+    assert without_times(run(request, LARGE, LARGE)) == without_times(expected)
+    assert num_computed == [1, 1, 1], "one image a split tells the outputs' size"
+
+
+def test_on_a_full_disk_what_fits_stays_in_memory(
+    tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_PRODUCTS", 0)
+    monkeypatch.setattr("benchmark.cache_folder._SPARE_BYTES", 2**60)
+    run({**tiny_request, "method": "head_only"}, LARGE, LARGE)
+    assert CACHE._outputs
+    assert not [entry for entry in list_entries() if entry.kind == "prefix"]
 
 
 def test_file_is_read_by_another_process_of_the_node(
