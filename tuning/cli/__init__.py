@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 
@@ -12,7 +11,4 @@ def main() -> None:
 
     with lasting_imports():
         from tuning.cli.app import run
-    exit_status = run(sys.argv[1:])
-    # On its way out Python would look through all that MLflow, Ray and pandas ever made, which takes it a second.
-    gc.freeze()
-    sys.exit(exit_status)
+    sys.exit(run(sys.argv[1:]))

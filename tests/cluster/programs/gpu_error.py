@@ -19,12 +19,12 @@ MOST_IMAGES = 256
 _forward = PackedClassifier.forward
 
 
-def _limited_forward(self: PackedClassifier, inputs: Any) -> Any:
+def _limited_forward(self: PackedClassifier, inputs: Any, *criteria: Any) -> Any:
     if len(inputs[0]) > MOST_IMAGES:
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
         )
-    return _forward(self, inputs)
+    return _forward(self, inputs, *criteria)
 
 
 def trial_steps(

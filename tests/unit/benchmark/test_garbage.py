@@ -1,5 +1,8 @@
 import gc
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +54,23 @@ def test_a_collector_that_was_off_stays_off_and_one_that_was_on_is_on_again_afte
     with pytest.raises(ModuleNotFoundError), lasting_imports():
         __import__("no_such_package_at_all")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("modules", "is_left_out"), [("json", True), ("json, triton", False)])
+def test_a_process_leaves_nothing_to_look_through_unless_triton_would_call_that_leaked(modules, is_left_out, tmp_path):
+    (tmp_path / "triton.py").write_text("", encoding="utf-8")
+    program = f"""
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what is registered later
+from benchmark.garbage import lasting_imports
+with lasting_imports():
+    import {modules}
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (finished.stdout, finished.stderr) == (f"{is_left_out}\n", "")
