@@ -1,12 +1,9 @@
 """A folder of things that took time to compute: each made once, shared by all processes of a node, removed by age.
 
-An entry is a folder `<root>/<kind>/<key>`. It is written under another name and renamed when it is whole, while its
-lock `<root>/<kind>/<key>.lock` is held alone, so one process makes it and the others wait. A killed process gives its
-lock back and leaves only the unfinished folder, which the next one removes. Who uses an entry holds its lock shared,
-and an entry in use is not removed.
-
-An entry of several parts is made by all who want it: each part has a lock of its own, and whoever gets it writes that
-part. They hold the entry's lock shared from the start. What a killed process had finished, the others keep.
+An entry is a folder `<root>/<kind>/<key>`. It is written under another name and renamed when it is whole. All that want
+it make it together: an entry has one part or several, each with a lock of its own, and whoever gets that writes the
+part. What a killed process had finished, the others keep; what it had begun is written again. Who makes or uses an
+entry holds its lock `<root>/<kind>/<key>.lock` shared, and what is held is not removed.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import json
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +30,7 @@ DEFAULT_CAP_GB = 200.0
 BYTES_PER_GB = 10**9
 
 _DESCRIPTION = "entry.json"
-_UNFINISHED = ".unfinished-"
+_UNFINISHED = ".unfinished"
 _PARTS, _END = "parts", "end"
 _SPARE_BYTES = 10**9
 
@@ -77,21 +73,6 @@ class HeldMap(np.memmap[Any, np.dtype[np.uint8]]):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """How several processes make an entry together.
-
-    Attributes:
-        num_parts: Of about equal work.
-        prepare: Fills the folder it is given with files that have their full length.
-        write: Fills in the part of this number, from 0.
-    """
-
-    num_parts: int
-    prepare: Callable[[Path], None]
-    write: Callable[[Path, int], None]
-
-
-@dataclass(frozen=True)
 class Pruned:
     """What a pruning did: what it removed, what it had to keep because it is in use, and the bytes that remain."""
 
@@ -128,40 +109,40 @@ def open_entry(kind: str, key: str, description: dict[str, Any], write: Callable
         kind: What it is, such as `decoded`.
         key: Hash of everything its content follows from.
         description: The same for people, as JSON values.
-        write: Fills the folder it is given.
+        write: Fills the folder it is given; files that a killed process left half written may be there.
 
     Raises:
         MissingError: The folder cannot be written, or the disk is full.
     """
-    return _open_entry(kind, key, lambda folder, lock: _make_alone(folder, lock, description, write))
+    return open_entry_in_parts(kind, key, description, 1, lambda folder, part: write(folder))
 
 
-def open_entry_in_parts(kind: str, key: str, description: dict[str, Any], parts: Parts) -> HeldEntry:
+def open_entry_in_parts(
+    kind: str, key: str, description: dict[str, Any], num_parts: int, write: Callable[[Path, int], None]
+) -> HeldEntry:
     """Return an entry; where it is not there yet, all processes that want it make it together.
 
     Args:
         kind: What it is, such as `prefix`.
         key: Hash of everything its content follows from, the division into parts included.
         description: The same for people, as JSON values.
-        parts: What there is to make.
+        num_parts: How many there are, of about equal work.
+        write: Fills in the part of this number, from 0, in the folder it is given; others write theirs meanwhile.
 
     Raises:
         MissingError: The folder cannot be written, or the disk is full.
     """
-    return _open_entry(kind, key, lambda folder, lock: _make_together(folder, description, parts))
-
-
-def _open_entry(kind: str, key: str, make: Callable[[Path, IO[str]], None]) -> HeldEntry:
     folder = cache_root() / kind / key
     with _explained(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock_path(folder).open("a+", encoding="utf-8")
         try:
-            # A shared lock comes last: between letting go of the exclusive one and taking it, the entry may be pruned.
-            while not _is_whole_and_shared(folder, lock):
-                make(folder, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            while not _is_whole(folder):
+                _make(folder, description, num_parts, write)
         except BaseException:
             lock.close()
+            _remove_unfinished_of(folder)
             raise
     os.utime(folder / _DESCRIPTION)
     return HeldEntry(folder, lock)
@@ -206,85 +187,43 @@ def prune(largest_bytes: int) -> Pruned:
     return Pruned(removed, in_use, num_bytes)
 
 
-def _is_whole_and_shared(folder: Path, lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("waiting for another process that writes %s", folder)
-        fcntl.flock(lock, fcntl.LOCK_SH)
+def _is_whole(folder: Path) -> bool:
     return (folder / _DESCRIPTION).is_file()
 
 
-def _make_alone(folder: Path, lock: IO[str], description: dict[str, Any], write: Callable[[Path], None]) -> None:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if (folder / _DESCRIPTION).is_file():
-        return
-    _remove_unfinished_of(folder)
-    unfinished = folder.with_name(f"{folder.name}{_UNFINISHED}{uuid.uuid4().hex[:8]}")
-    unfinished.mkdir()
-    try:
-        write(unfinished)
-        (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        _sync(unfinished)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _make_together(folder: Path, description: dict[str, Any], parts: Parts) -> None:
+def _make(folder: Path, description: dict[str, Any], num_parts: int, write: Callable[[Path, int], None]) -> None:
     """Write the parts that nobody else writes, wait for the others, and let one process finish the entry."""
-    joint = folder.with_name(f"{folder.name}{_UNFINISHED}{_boot_id()}")
-    if not joint.is_dir():
-        _prepare(folder, joint, parts)
+    unfinished = folder.with_name(f"{folder.name}{_UNFINISHED}")
+    (unfinished / _PARTS).mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+        for name in (*map(str, range(num_parts)), _END):
+            (unfinished / _PARTS / name).touch()
+    if _is_whole(folder):
+        return
     for is_patient in (False, True):
-        for part in range(parts.num_parts):
-            with _claimed(joint, str(part), is_patient) as is_mine:
+        for part in range(num_parts):
+            with _claimed(unfinished, str(part), is_patient) as is_mine:
                 if is_mine:
-                    parts.write(joint, part)
-    with _claimed(joint, _END, is_patient=True) as is_mine:
+                    write(unfinished, part)
+                    _sync(unfinished)  # before it is called done
+    with _claimed(unfinished, _END, is_patient=True) as is_mine:
         if is_mine:
-            (joint / _DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
-            _sync(joint)
-            _put_in_place(joint, folder)
-
-
-def _put_in_place(joint: Path, folder: Path) -> None:
-    """Give a whole entry its name, unless another machine, which shares the disk but no parts, was first."""
-    try:
-        joint.rename(folder)
-    except OSError:
-        if (folder / _DESCRIPTION).is_file():
-            return
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed removal left
-        joint.rename(folder)
-    shutil.rmtree(folder / _PARTS, ignore_errors=True)
-
-
-def _prepare(folder: Path, joint: Path, parts: Parts) -> None:
-    """Make the folder that the parts are written into, unless another process makes it at the same time."""
-    fresh = folder.with_name(f"{folder.name}{_UNFINISHED}{uuid.uuid4().hex[:8]}")
-    try:
-        (fresh / _PARTS).mkdir(parents=True)
-        for name in (*map(str, range(parts.num_parts)), _END):
-            (fresh / _PARTS / name).touch()
-        parts.prepare(fresh)
-        try:
-            fresh.rename(joint)
-        except OSError:
-            if not joint.is_dir():
-                raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+            _sync(unfinished)
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)  # what a killed removal left
+                unfinished.rename(folder)
+                shutil.rmtree(folder / _PARTS, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _claimed(joint: Path, name: str, is_patient: bool) -> Iterator[bool]:
+def _claimed(unfinished: Path, name: str, is_patient: bool) -> Iterator[bool]:
     """Hold a part, and tell whether it is still to be done; one that ends without an error is done for everyone.
 
     Not to be done is also what another process works on, unless this one is patient and waits for it.
     """
     try:
-        file = (joint / _PARTS / name).open("r+b")
+        file = (unfinished / _PARTS / name).open("r+b")
     except FileNotFoundError:  # the entry is finished
         yield False
         return
@@ -292,20 +231,13 @@ def _claimed(joint: Path, name: str, is_patient: bool) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
         except BlockingIOError:
+            logger.info("another process writes part %s of %s", name, unfinished)
             yield False
             return
         is_open = os.fstat(file.fileno()).st_size == 0
         yield is_open
         if is_open:
             file.write(b"done")
-
-
-def _boot_id() -> str:
-    """Return what tells this start of the system from others: after a crash a part may be called done and be lost."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "0"
 
 
 def _sync(folder: Path) -> None:
@@ -320,15 +252,15 @@ def _sync(folder: Path) -> None:
 
 def _remove_unfinished() -> None:
     for unfinished in cache_root().glob(f"*/*{_UNFINISHED}*"):
-        folder = unfinished.with_name(unfinished.name.partition(_UNFINISHED)[0])
-        with _held_alone(folder) as is_held:
-            if is_held:
-                _remove_unfinished_of(folder)
+        _remove_unfinished_of(unfinished.with_name(unfinished.name.partition(_UNFINISHED)[0]))
 
 
 def _remove_unfinished_of(folder: Path) -> None:
-    for unfinished in folder.parent.glob(f"{folder.name}{_UNFINISHED}*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    """Remove what nobody works on any more."""
+    with _held_alone(folder) as is_held:
+        if is_held:
+            for unfinished in folder.parent.glob(f"{folder.name}{_UNFINISHED}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _remove_unless_used(folder: Path) -> bool:

@@ -266,9 +266,9 @@ class OpenTrial:
         depth = self.model.starts_at
         if depth is None:
             return images
-        weights, content = self.model.weights_sha256, lambda: self._dataset.items(split).content_sha256
-        key = prefix_key(*self._pretrained_on(), split, self._lone_evaluator, lambda: f"{weights}/{content()}")
-        return CACHE.prefixed(self.model, depth, images, key, self._lone_evaluator, self._prefix_budget, with_mirrored)
+        evaluator, budget = self._lone_evaluator, self._prefix_budget
+        key = prefix_key(*self._pretrained_on(), split, evaluator, self.model.weights_sha256, self._dataset)
+        return CACHE.prefixed(self.model, depth, images, key, evaluator, budget, with_mirrored)
 
     @property
     def _lone_evaluator(self) -> Evaluator:

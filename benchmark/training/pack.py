@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as distributed
@@ -15,8 +16,9 @@ from benchmark.training.engine import TrainingEngine, named_moments, restore_mom
 from benchmark.training.estimate import saved_bytes
 from benchmark.training.footprint import NUM_ADAM_MOMENTS
 from benchmark.training.loop import Learner, TrainedEpoch, train_epoch
+from benchmark.training.model import Depth
 from benchmark.training.open_trial import OpenTrial
-from benchmark.training.packed_model import PackedClassifier, share_frozen
+from benchmark.training.packed_model import PackedClassifier, runs_apart, share_frozen
 from benchmark.training.pretrained import autocast_dtype_of
 from benchmark.training.replay import ReplayedClassifier, replayed_where_it_pays
 
@@ -95,19 +97,41 @@ def opened(
     if len(specs) == 1:
         yield [OpenTrial(specs[0], plan, checkpoints[0])]
         return
-    budget, taken = _pack_bytes(plan), 0
+    budget = _pack_bytes(plan)
     members: list[OpenTrial] = []
+    needs: list[_Need] = []
     for spec, checkpoint in zip(specs, checkpoints, strict=True):
         member = OpenTrial(spec, plan, checkpoint)
-        needed = _needed_bytes(member, plan)
-        if members and taken + needed > budget:
+        need = _need_of(member, plan)
+        if members and _taken_bytes([*needs, need]) > budget:
             yield members
-            members, taken = [], 0
+            members, needs = [], []
         if members:
             _share_frozen(members[0], member)
         members.append(member)
-        taken += needed
+        needs.append(need)
     yield members
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a member adds to a pack.
+
+    Attributes:
+        activation_bytes: Saved for the backward pass of its micro-batch.
+        is_apart: Whether they go before the next member's are made.
+        trained_bytes: Its weights, gradients and moments.
+    """
+
+    activation_bytes: int
+    is_apart: bool
+    trained_bytes: int
+
+
+def _taken_bytes(needs: Sequence[_Need]) -> int:
+    together = sum(need.activation_bytes for need in needs if not need.is_apart)
+    apart = max((need.activation_bytes for need in needs if need.is_apart), default=0)
+    return together + apart + sum(need.trained_bytes for need in needs)
 
 
 def _share_frozen(first: OpenTrial, other: OpenTrial) -> None:
@@ -116,16 +140,16 @@ def _share_frozen(first: OpenTrial, other: OpenTrial) -> None:
     share_frozen(first.model, other.model)
 
 
-def _needed_bytes(member: OpenTrial, plan: LaunchPlan) -> int:
-    """Return what a member adds to a pack: saved activations of its micro-batch, weights, gradients and moments."""
+def _need_of(member: OpenTrial, plan: LaunchPlan) -> _Need:
     size = member.spec.backbone.image_size_pixels
     pixels = torch.zeros(1, 3, size, size, device=plan.device)
     labels = torch.zeros(1, dtype=torch.int64, device=plan.device)
     dtype = autocast_dtype_of(member.spec.training.precision)
     with torch.autocast(plan.device, dtype, enabled=dtype is not None):
         activations = saved_bytes(member.model, pixels, labels) * plan.micro_batch_images
+        num_values = member.model.prefix(pixels, Depth(0)).numel() * plan.micro_batch_images
     trained = sum(parameter.nbytes for parameter in member.trainable.values())
-    return activations + (2 + NUM_ADAM_MOMENTS) * trained
+    return _Need(activations, runs_apart(num_values, plan.device), (2 + NUM_ADAM_MOMENTS) * trained)
 
 
 def _pack_bytes(plan: LaunchPlan) -> int:

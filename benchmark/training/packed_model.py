@@ -117,8 +117,8 @@ class _Pass:
     def _through(self, number: int, streams: Sequence[_Stream]) -> list[_Stream]:
         """Run a block. What needs no gradient runs apart, so that no graph is kept for it."""
         arrived: list[_Stream] = []
-        going_on = [stream for stream in streams if not self._ends_early(number, stream)]
-        by_kind = [part for stream in going_on for part in self._by_kind(number, stream)]
+        by_kind = [part for stream in streams for part in self._by_kind(number, stream)]
+        by_kind = [part for part in by_kind if not self._end_early_inside(number, part)]
         for part in _alike(by_kind, lambda stream: (*_way(stream), self._has_branches(number, stream))):
             if self._has_branches(number, part[0]):
                 arrived += self._through_branches(number, part)
@@ -152,14 +152,12 @@ class _Pass:
         is_trained = stream.tokens.requires_grad or not torch.is_grad_enabled()
         return self._criteria is not None and not is_trained and _is_apart(stream)
 
-    def _ends_early(self, number: int, stream: _Stream) -> bool:
-        """Compute the loss of a member that has a stream for itself, from the first block on that is adapted."""
-        if len(stream.members) > 1 or not self._can_end_early(stream):
+    def _end_early_inside(self, number: int, stream: _Stream) -> bool:
+        """Compute the losses of members that have adapters inside this block; each runs all of it by itself."""
+        if not (self._has_branches(number, stream) and self._can_end_early(stream)):
             return False
-        (m,) = stream.members
-        if not isinstance(self._blocks[m][number], AdaptedBlock | AdaptedBranches):
-            return False
-        self._end_early(m, number, lambda: stream.tokens)
+        for m in stream.members:
+            self._end_early(m, number, lambda: stream.tokens)
         return True
 
     def _end_early(self, m: int, number: int, entering: Callable[[], Tensor]) -> None:
@@ -219,7 +217,12 @@ def _way(stream: _Stream) -> tuple[bool, int | None]:
 
 
 def _is_apart(stream: _Stream) -> bool:
-    return stream.tokens.device.type == "cpu" and stream.tokens.numel() >= LEAST_APART_VALUES
+    return runs_apart(stream.tokens.numel(), stream.tokens.device.type)
+
+
+def runs_apart(num_values: int, device: str) -> bool:
+    """Return whether a stream of so many tokens times width runs by itself, so that a pack keeps one's activations."""
+    return device == "cpu" and num_values >= LEAST_APART_VALUES
 
 
 def _alike(streams: Sequence[_Stream], key: Callable[[_Stream], Any]) -> list[list[_Stream]]:

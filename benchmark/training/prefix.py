@@ -25,6 +25,7 @@ from benchmark.methods.parts.masks import RandomMask
 from benchmark.training.evaluation import Evaluator
 from benchmark.training.images import SplitImages, is_mirrored
 from benchmark.training.model import AdaptedClassifier, Depth
+from benchmark.training.operations import OperationCounter
 from benchmark.training.prefix_files import mapped_outputs
 from benchmark.training.transfer import to_device
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 BEHIND_BLOCKS = ("norm.", "fc_norm.")
 """Parts of timm's Vision Transformer that run after the blocks."""
 
-LEAST_SHARED_PRODUCTS = 2 * 10**10
-"""Multiplications from which on a CPU's work is shared through a file: a quarter of a second or more."""
+LEAST_SHARED_FLOPS = 4 * 10**10
+"""From which on a CPU's work is shared through a file: a quarter of a second or more."""
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,7 @@ def is_frozen(part: nn.Module, untouched: frozenset[int], strict: bool = True) -
 
 
 class Prefixed(Protocol):
-    """What has a frozen part in front.
-
-    Attributes:
-        backbone: timm's.
-    """
-
-    @property
-    def backbone(self) -> nn.Module: ...
+    """What has a frozen part in front."""
 
     def prefix(self, pixels: Float[Tensor, "batch 3 size size"], depth: Depth) -> Float[Tensor, "batch ..."]:
         """Return what the part up to a depth makes of images."""
@@ -238,39 +232,40 @@ class PrefixCache:
             with_mirrored: Whether the mirrored images' outputs are kept, too.
         """
         run = functools.partial(self._run, model, depth, evaluator=evaluator)
-        is_long = evaluator.device.type == "cpu" and _products(model, depth, len(images)) >= LEAST_SHARED_PRODUCTS
-        kept = functools.partial(
-            self._kept, depth=depth, batch_images=evaluator.batch_images, budget=budget, is_shared=is_long
-        )
-        outputs, mirrored = kept(functools.partial(run, images), len(images), key), None
+        outputs = self._kept(run, images, key, depth, evaluator, budget)
+        mirrored = None
         if outputs is not None and with_mirrored:
-            mirrored = kept(functools.partial(run, MirroredImages(images)), len(images), key.mirrored())
+            mirrored = self._kept(run, MirroredImages(images), key.mirrored(), depth, evaluator, budget)
         if outputs is None or (with_mirrored and mirrored is None):
             return images
         return PrefixedImages(images, outputs, mirrored)
 
     def _kept(
         self,
-        run: Callable[[Tensor], Tensor],
-        num_images: int,
+        run: Callable[[SplitImages | MirroredImages, Tensor], Tensor],
+        images: SplitImages | MirroredImages,
         key: PrefixKey,
         depth: Depth,
-        batch_images: int,
+        evaluator: Evaluator,
         budget: PrefixBudget,
-        is_shared: bool,
     ) -> Tensor | None:
         """Return the outputs of all images; none where they are too many."""
         place = f"{key.in_process}/{depth}"
         if place not in self._outputs and place not in self._mapped:
-            first = run(torch.arange(1))
-            num_bytes = first.nbytes * num_images
+            with OperationCounter() as counter:
+                first = run(images, torch.arange(1))
+            num_images, num_bytes, outputs_of = len(images), first.nbytes * len(images), functools.partial(run, images)
+            takes_long = evaluator.device.type == "cpu" and counter.flops * num_images >= LEAST_SHARED_FLOPS
             fits_memory, fits_file = num_bytes <= budget.memory_bytes, num_bytes <= budget.file_bytes
-            if fits_file and (not fits_memory or (is_shared and has_room(num_bytes))):
+            if fits_file and (not fits_memory or (takes_long and has_room(num_bytes))):
                 whole_key, shape = f"{place}/{key.content()}", (num_images, *first.shape[1:])
-                self._mapped[place] = mapped_outputs(whole_key, key.description, shape, first.dtype, run, batch_images)
+                self._mapped[place] = mapped_outputs(
+                    whole_key, key.description, shape, first.dtype, outputs_of, evaluator.batch_images
+                )
             elif fits_memory:
                 self._make_room(budget.memory_bytes - num_bytes)
-                self._outputs[place] = torch.cat([run(rows) for rows in torch.arange(num_images).split(batch_images)])
+                batches = torch.arange(num_images).split(evaluator.batch_images)
+                self._outputs[place] = torch.cat([outputs_of(rows) for rows in batches])
             else:
                 return None
         if place in self._mapped:
@@ -295,14 +290,6 @@ class PrefixCache:
     def _make_room(self, num_bytes: int) -> None:
         while self._outputs and sum(output.nbytes for output in self._outputs.values()) > num_bytes:
             self._outputs.popitem(last=False)
-
-
-def _products(model: Prefixed, depth: Depth, num_images: int) -> int:
-    """Return about how many multiplications the frozen blocks take for so many images."""
-    backbone: Any = model.backbone
-    blocks = list(backbone.blocks.children())[: depth.num_blocks + depth.with_next_block]
-    num_weights = sum(parameter.numel() for block in blocks for parameter in block.parameters())
-    return num_images * num_weights * int(backbone.patch_embed.num_patches)
 
 
 CACHE = PrefixCache()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.cache_folder import Parts, cap_bytes, mapped_bytes, open_entry_in_parts, prune
+from benchmark.cache_folder import cap_bytes, mapped_bytes, open_entry_in_parts, prune
 
 KIND = "prefix"
 FORMAT = 3
@@ -46,11 +46,8 @@ def mapped_outputs(
     part_images = batch_images * -(-num_images // (batch_images * _MOST_PARTS))
     parts = torch.arange(num_images).split(part_images)
 
-    def prepare(folder: Path) -> None:
-        with (folder / _OUTPUTS).open("wb") as file:
-            file.truncate(num_images * bytes_per_image)
-
     def write(folder: Path, number: int) -> None:
+        (folder / _OUTPUTS).touch()
         with (folder / _OUTPUTS).open("r+b") as file:
             file.seek(int(parts[number][0]) * bytes_per_image)
             for rows in parts[number].split(batch_images):
@@ -59,7 +56,7 @@ def mapped_outputs(
     # The last bits of a product may differ with the kernels of a processor, with threads and with the rows at once.
     runs_as = f"{torch.__version__}/{torch.backends.cpu.get_cpu_capability()}/{torch.get_num_threads()}/{batch_images}"
     digest = hashlib.sha256(f"{FORMAT}/{runs_as}/{key}".encode()).hexdigest()[:32]
-    held = open_entry_in_parts(KIND, digest, description, Parts(len(parts), prepare, write))
+    held = open_entry_in_parts(KIND, digest, description, len(parts), write)
     prune(cap_bytes())
     buffer = mapped_bytes(held, _OUTPUTS)
     assert buffer.size == math.prod(shape) * dtype.itemsize, (held.folder, buffer.size, shape)

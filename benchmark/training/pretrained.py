@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.contract import find_backbone
-from benchmark.datasets.contract import Split, open_dataset
+from benchmark.datasets.contract import Dataset, Split, open_dataset
 from benchmark.spec import BackboneSpec, DatasetSpec, TrialSpec, as_canonical_json, hashed_fields
 from benchmark.training.attention import choose_attention
 from benchmark.training.evaluation import Evaluator
@@ -61,8 +60,7 @@ def pretrained_features(
     validation = open_images(opened, "validation", presentation)
     if num_first_images is None and evaluator.world_size == 1:
         depth = Depth(len(list(model.blocks.children())), is_pooled=True)
-        content = lambda: f"{loaded.weights_sha256}/{opened.items('validation').content_sha256}"  # noqa: E731
-        key = prefix_key(backbone, dataset, seed, presentation, "validation", evaluator, content)
+        key = prefix_key(backbone, dataset, seed, presentation, "validation", evaluator, loaded.weights_sha256, opened)
         kept = CACHE.prefixed(_Pretrained(model), depth, validation, key, evaluator, budget)
         if isinstance(kept, PrefixedImages):
             return kept.outputs.float().cpu()
@@ -87,7 +85,8 @@ def prefix_key(
     presentation: Presentation,
     split: Split,
     evaluator: Evaluator,
-    content: Callable[[], str],
+    weights_sha256: str,
+    opened: Dataset,
 ) -> PrefixKey:
     """Return what the outputs of a pretrained backbone's blocks on a split follow from.
 
@@ -98,13 +97,14 @@ def prefix_key(
         presentation: How images are shown.
         split: Whose images.
         evaluator: Its type, device and attention.
-        content: The hashes of weights and images.
+        weights_sha256: Of the weights.
+        opened: The data set, whose images are hashed only where a file is named by them.
     """
     parts = [hashed_fields(backbone), hashed_fields(dataset), seed, asdict(presentation)]
     way = [str(evaluator.autocast_dtype), evaluator.device.type, evaluator.explicit_attention]
     return PrefixKey(
         as_canonical_json([*parts, *way, split]),
-        content,
+        lambda: f"{weights_sha256}/{opened.items(split).content_sha256}",
         {"name": f"{dataset.name}/{split}", "backbone": backbone.name, "image_size": backbone.image_size_pixels},
     )
 

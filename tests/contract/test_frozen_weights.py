@@ -140,10 +140,13 @@ def test_losses_and_gradients_are_those_of_members_alone_when_each_is_done_with_
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_activations_of_a_member_are_gone_before_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{}, {"site": "mlp"}], ids=["behind blocks", "inside blocks"])
+def test_activations_of_a_member_are_gone_before_the_next_begins(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def most_kept(num_members: int, least_apart: int) -> int:
         monkeypatch.setattr(packed_model, "LEAST_APART_VALUES", least_apart)
-        members = [adapted("adaptertune", depth=6, rank=4) for _ in range(num_members)]
+        members = [adapted("adaptertune", depth=6, rank=4, **options) for _ in range(num_members)]
         for other in members[1:]:
             share_frozen(members[0], other)
         shown = [images(8)] * num_members

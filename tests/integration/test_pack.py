@@ -44,6 +44,11 @@ def packed(specs: list[TrialSpec], checkpoints: Any = None, **switches: Any) -> 
     return reports_of(specs, plan(specs, **switches), checkpoints)
 
 
+def bytes_of_one(specs: Sequence[TrialSpec]) -> int:
+    """Return what a pack of the first trial alone takes."""
+    return pack._taken_bytes([pack._need_of(pack.OpenTrial(specs[0], plan(specs), None), plan(specs))])
+
+
 def assert_equal(found: TrialOutcome, expected: TrialOutcome) -> None:
     """fp32 losses within 1e-5 over the first 50 steps, and the same class for every test image."""
     losses = zip(found.result.first_step_losses[:50], expected.result.first_step_losses[:50], strict=True)
@@ -89,6 +94,18 @@ def test_trials_equal_themselves_alone_to_the_bit_when_their_tokens_are_too_many
         assert outcome.predictions == expected.predictions
 
 
+def test_as_many_trials_are_open_at_once_as_keep_activations_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [trial(adapter(rank=rank), global_batch_images=256) for rank in (1, 2, 3, 4)]
+
+    def lots(pack_bytes: int) -> list[int]:
+        return [len(lot) for lot in pack.opened(specs, plan(specs, pack_bytes=pack_bytes), [None] * len(specs))]
+
+    room_for_two = bytes_of_one(specs) * 5 // 2
+    assert lots(room_for_two) == [2, 2]
+    monkeypatch.setattr(packed_model, "LEAST_APART_VALUES", 1)
+    assert lots(room_for_two) == [4], "apart, they keep those of one"
+
+
 def test_trial_that_diverges_leaves_the_others_as_they_are() -> None:
     lost = trial("head_only", learning_rate=1e30, gradient_clip_norm=None, global_batch_images=64)
     kept = [
@@ -125,7 +142,7 @@ def test_trials_form_several_packs_when_memory_holds_only_one_of_them(monkeypatc
 
     monkeypatch.setattr(pack.Pack, "__init__", counted)
     specs = [trial(adapter(), seed, global_batch_images=256) for seed in range(3)]
-    needed = pack._needed_bytes(pack.OpenTrial(specs[0], plan(specs), None), plan(specs))
+    needed = bytes_of_one(specs)
     packed(specs, pack_bytes=2 * needed)
     packed(specs, pack_bytes=0)
     assert sizes == [2, 1, 1, 1, 1]

@@ -196,7 +196,7 @@ def test_on_cpus_what_takes_long_to_compute_lies_in_files_and_no_later_process_c
     method: Any, tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_computed: list[int]
 ) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
-    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_PRODUCTS", 0)
+    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_FLOPS", 0)
     request = {**tiny_request, "method": method}
     expected = run(request, 0)
     shared = run(request, LARGE, LARGE)
@@ -213,7 +213,7 @@ def test_on_a_full_disk_what_fits_stays_in_memory(
     tiny_request: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
-    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_PRODUCTS", 0)
+    monkeypatch.setattr("benchmark.training.prefix.LEAST_SHARED_FLOPS", 0)
     monkeypatch.setattr("benchmark.cache_folder._SPARE_BYTES", 2**60)
     run({**tiny_request, "method": "head_only"}, LARGE, LARGE)
     assert CACHE._outputs

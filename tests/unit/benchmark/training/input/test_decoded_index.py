@@ -115,19 +115,22 @@ def test_unfinished_index_is_not_taken_for_whole_when_its_builder_was_killed(tmp
     killed.send_signal(signal.SIGKILL)
     killed.wait(timeout=10)
     assert list_entries() == []
-    assert len(list(cache.glob("decoded/*.unfinished-*"))) == 1
+    assert len(list(cache.glob("decoded/*.unfinished*"))) == 1
     prune(0)
-    assert list(cache.glob("decoded/*.unfinished-*")) == []
+    assert list(cache.glob("decoded/*.unfinished*")) == []
 
 
 def test_index_is_built_again_when_an_earlier_builder_was_killed(tmp_path: Path, cache: Path) -> None:
     items = SyntheticItems([(8, 8)] * 30)
-    (cache / "decoded" / f"{index_key(items, 256)}.unfinished-0").mkdir(parents=True)
-    assert len(open_stored(items, "rebuilt", 256)) == 30
-    assert list(cache.glob("decoded/*.unfinished-*")) == []
+    unfinished = cache / "decoded" / f"{index_key(items, 256)}.unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "pixels.bin").write_bytes(b"half" * 10000)
+    stored = open_stored(items, "rebuilt", 256)
+    assert (stored.image(29) == np.asarray(items.decode(29))).all()
+    assert list(cache.glob("decoded/*.unfinished*")) == []
 
 
-def test_entry_is_absent_when_writing_it_failed() -> None:
+def test_entry_is_absent_when_writing_it_failed(cache: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_bytes(b"half")
         raise ValueError("broken image")
@@ -135,6 +138,7 @@ def test_entry_is_absent_when_writing_it_failed() -> None:
     with pytest.raises(ValueError, match="broken image"):
         open_entry("decoded", "key", {}, fail)
     assert list_entries() == []
+    assert list(cache.glob("decoded/*.unfinished*")) == []
 
 
 def test_entry_used_longest_ago_goes_first_when_pruned(cache: Path) -> None:
