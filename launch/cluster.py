@@ -27,6 +27,7 @@ from benchmark.errors import MissingError, RequestError
 from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
 from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.allocation import allocation_environment
+from launch.fork_start import Preload, ServedNode, may_fork
 from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
 from launch.lean_start import LEAN_ENVIRONMENT, lean_node
 from launch.messages import logged_messages
@@ -85,7 +86,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def connect(
-    address: str, num_cpus: int | None = None, meanwhile: Callable[[], None] = lambda: None
+    address: str,
+    num_cpus: int | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    preload: Preload | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a cluster; on the way out disconnect from it, and take an own one down with all it left.
 
@@ -93,6 +97,7 @@ def connect(
         address: `local` for an own cluster of this machine, `auto` or `HOST:PORT` for one that stands.
         num_cpus: CPUs of the own cluster; this process's share of the machine where none. Only with `local`.
         meanwhile: Called while an own cluster's processes start; for one that stands, before it is connected to.
+        preload: What the workers of an own cluster are forked with, where they may be; none: they start in Ray's way.
 
     Raises:
         RequestError: The address is of no such form, or Ray Client's.
@@ -103,13 +108,16 @@ def connect(
     remove_leftovers()
     with _own_folder() as folder, _environment(address), logged_messages():
         sources = stage_sources(folder / "code")
+        node = ServedNode()
         try:
-            _initialise(address, num_cpus, folder, meanwhile)
+            if address == "local" and preload is not None and may_fork():
+                node.start_server(folder, folder / "code", preload)
+            _initialise(address, num_cpus, folder, meanwhile, node)
             # Without its head Ray may not even come to an end here: the watch sees to that too.
-            with _watched(address), _disconnected_after(folder):
+            with _watched(address), _disconnected_after(folder, node):
                 yield _describe(address, sources, folder)
         finally:
-            _disconnect(folder)
+            _disconnect(folder, node)
 
 
 def remove_leftovers() -> None:
@@ -172,7 +180,9 @@ def _check_reachable(address: str) -> None:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error}. {_START_HINT}") from error
 
 
-def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Callable[[], None]) -> None:
+def _initialise(
+    address: str, num_cpus: int | None, folder: Path, meanwhile: Callable[[], None], node: ServedNode
+) -> None:
     import ray
 
     staged = folder / "code"
@@ -196,7 +206,7 @@ def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Cal
     try:
         # Ray puts the folder the driver is in first on the workers' path, unless they are given a working_dir. On this
         # machine the former spares a runtime environment, which costs each worker's start 1 to 2 s.
-        with contextlib.chdir(staged), _own_start(meanwhile) if address == "local" else contextlib.nullcontext():
+        with contextlib.chdir(staged), _own_start(meanwhile, node) if address == "local" else contextlib.nullcontext():
             ray.init(address=address, **settings)
     except ConnectionError as error:
         raise MissingError(f"There is no Ray cluster at {address!r}: {error} {_START_HINT}") from error
@@ -209,8 +219,8 @@ def _initialise(address: str, num_cpus: int | None, folder: Path, meanwhile: Cal
 
 
 @contextlib.contextmanager
-def _own_start(meanwhile: Callable[[], None]) -> Iterator[None]:
-    with patient_start(meanwhile=meanwhile), lean_node():
+def _own_start(meanwhile: Callable[[], None], node: ServedNode) -> Iterator[None]:
+    with patient_start(meanwhile=meanwhile), lean_node(), node.starting():
         yield
 
 
@@ -229,18 +239,19 @@ def _describe(address: str, sources: Sources, folder: Path) -> Cluster:
 
 
 @contextlib.contextmanager
-def _disconnected_after(folder: Path) -> Iterator[None]:
+def _disconnected_after(folder: Path, node: ServedNode) -> Iterator[None]:
     try:
         yield
     finally:
-        _disconnect(folder)
+        _disconnect(folder, node)
 
 
-def _disconnect(folder: Path) -> None:
+def _disconnect(folder: Path, node: ServedNode) -> None:
     import ray
 
     with _nothing_collected():
         ray.shutdown()
+    node.end_server()
     _end_processes_of(folder)
 
 

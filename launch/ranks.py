@@ -38,6 +38,11 @@ class TrialProgram:
     pack_steps: str = PACK_STEPS
     adopt: bool = True
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What a rank imports for it, in this order."""
+        return ("torch", self.steps.partition(":")[0], *(("deepspeed",) if self.adopt else ()))
+
 
 @dataclass(frozen=True)
 class RankIdentity:

@@ -15,6 +15,7 @@ from benchmark.errors import MissingError, RequestError, SourceMismatchError
 from benchmark.garbage import lasting_imports
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect, living_nodes
+from launch.fork_start import Preload
 from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible, count_slots
@@ -94,15 +95,16 @@ def run_trials(
         return {}
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}
+    what = program or TrialProgram()
+    preload = Preload(("tuning.trainable", "launch.ranks"), what.modules, open_trials[0].plan.threads_per_worker)
     with (
         _concluded() as conclude,
-        connect(cluster_address, num_cpus, lambda: _import_meanwhile(meanwhile)) as cluster,
+        connect(cluster_address, num_cpus, lambda: _import_meanwhile(meanwhile), preload) as cluster,
         termination_as_interrupt(),
     ):
         _check_feasible(open_trials, cluster)
         on_connected()
         pace = _Pace(max_trials_per_pack, max_concurrent_trials, wait_for_nodes_seconds)
-        what = program or TrialProgram()
         run = _Run(cluster, ledger, study, what, observer, should_stop, trial_scheduler, pace, limits)
         while open_trials:
             statuses |= run.run(open_trials)

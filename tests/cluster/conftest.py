@@ -50,7 +50,7 @@ def shared_cluster(connected, monkeypatch):
     """Lets `run_trials` use the module's cluster instead of starting its own."""
 
     @contextlib.contextmanager
-    def already_connected(address, num_cpus=None, meanwhile=None):
+    def already_connected(address, num_cpus=None, meanwhile=None, preload=None):
         yield connected
 
     monkeypatch.setattr(scheduler, "connect", already_connected)

@@ -5,7 +5,7 @@
 
 (a) `plain_trial.py`: fp32, PIL images in a DataLoader, one process a trial, one after the other.
 (b) `tuned_loop.py`: decoded images, batches on tensors, all trials in one process.
-(c) `adaptertune run` with its own Ray cluster, two slots of one core, and an empty cache.
+(c) `adaptertune run` with its own Ray cluster, two slots of one core, and nothing cached of images or weights.
 
 Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Seconds in
 training and in evaluation are apart; for (c) they are the sum over trials divided by the slots. ViT-Ti/16 needs
@@ -35,6 +35,8 @@ from sklearn.datasets import load_digits
 
 from benchmark.cache_folder import ROOT_VARIABLE
 from benchmark.methods.parts.placement import blocks_of
+from benchmark.tracking.empty_database import KIND as TRACKING
+from benchmark.tracking.empty_database import copy_empty_database
 from tuning.ledger import Ledger
 
 REPOSITORY = Path(__file__).parents[2]
@@ -158,14 +160,23 @@ def tuned(work: Path) -> Seconds:
     return Seconds(whole, run["train"], run["evaluation"], run["top1"])
 
 
+def empty(cache: Path) -> None:
+    """Leave nothing cached of images and weights; the empty tracking store, made once an installation, stays."""
+    if not cache.exists():
+        os.environ[ROOT_VARIABLE] = str(cache)
+        copy_empty_database(cache.with_name("empty.db"))
+    for folder in cache.iterdir():
+        if folder.name != TRACKING:
+            shutil.rmtree(folder)
+
+
 def suite(study: Path) -> Seconds:
     output, cache = study.parent / "output", study.parent / "cache"
-    for folder in (output, cache):
-        shutil.rmtree(folder, ignore_errors=True)
-    environment = {**os.environ, ROOT_VARIABLE: str(cache)}
+    empty(cache)
+    shutil.rmtree(output, ignore_errors=True)
     started = time.perf_counter()
     command = [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json"]
-    finished = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
     whole = time.perf_counter() - started
     ledger = Ledger(output)
     results = [ledger.result(trial_id) for trial_id in json.loads(finished.stdout)["statuses"]]

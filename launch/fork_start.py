@@ -1,0 +1,117 @@
+"""The driver's side of the fork server: started before an own cluster's node, told of it, and ended after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
+
+SWITCH_VARIABLE = "ADAPTERTUNE_FORK"
+"""Set to 0, workers start in Ray's way."""
+
+_PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from launch.fork_server import main; main(*sys.argv[1:])"
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Preload:
+    """What the workers of an own cluster are forked with.
+
+    Attributes:
+        worker_modules: What all of them import.
+        rank_modules: What the ranks import besides, such as torch.
+        threads: CPU threads of a rank's operations.
+    """
+
+    worker_modules: Sequence[str]
+    rank_modules: Sequence[str]
+    threads: int
+
+
+class ServedNode:
+    """An own cluster's node whose workers come from a fork server, if there is one."""
+
+    def __init__(self) -> None:
+        """Describe a node without one."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket, self._program = "", ""
+
+    def start_server(self, folder: Path, staged: Path, preload: Preload) -> None:
+        """Start the server; what it imports takes its time while others start.
+
+        Args:
+            folder: This run's own.
+            staged: Where the workers' sources lie.
+            preload: What to import.
+        """
+        self._socket, self._program = str(folder / "workers.sock"), str(staged / "launch" / "forked_worker.py")
+        with socket.socket(socket.AF_UNIX) as listener, (folder / "fork_server.err").open("wb") as errors:
+            listener.bind(self._socket)
+            listener.listen(socket.SOMAXCONN)
+            modules = (",".join(preload.worker_modules), ",".join(preload.rank_modules))
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(staged), str(listener.fileno()), *modules],
+                cwd=staged,
+                env={**os.environ, "OMP_NUM_THREADS": str(preload.threads)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Let the node that Ray starts meanwhile ask the server for its workers."""
+        from ray._private import node as ray_node
+
+        node_class: Any = ray_node.Node
+        ordinary = node_class.start_raylet
+
+        def start_raylet(node: Any, *arguments: Any, **options: Any) -> None:
+            """Start it with another program for its workers, which finds the server and Ray's own by the variables."""
+            parameters = node._ray_params
+            os.environ |= {SOCKET_VARIABLE: self._socket, ORDINARY_VARIABLE: parameters.setup_worker_path}
+            parameters.setup_worker_path = self._program
+            try:
+                ordinary(node, *arguments, **options)
+            finally:
+                del os.environ[SOCKET_VARIABLE], os.environ[ORDINARY_VARIABLE]
+            self.tell(node.all_processes["raylet"][0].process.pid)
+
+        node_class.start_raylet = start_raylet if self._process else ordinary
+        try:
+            yield
+        finally:
+            node_class.start_raylet = ordinary
+
+    def end_server(self) -> None:
+        """End the server; the workers that it has forked are their node's."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process = None
+
+    def tell(self, raylet: int) -> None:
+        """Tell the server of its node: workers know their raylet by its process id."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died: then workers start in Ray's way
+            self._process.stdin.write(f"{raylet}\n".encode())
+            self._process.stdin.flush()
+
+
+def may_fork() -> bool:
+    """Return whether workers may be forked: on Linux, unless forbidden, and where no GPU's driver would be forked."""
+    no_gpu = not any(Path(device).exists() for device in _GPU_DEVICES)
+    return sys.platform == "linux" and no_gpu and os.environ.get(SWITCH_VARIABLE) != "0"

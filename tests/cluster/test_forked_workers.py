@@ -1,0 +1,66 @@
+"""Workers of an own cluster that are forked, and a study whose ranks are: the same results as in Ray's way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launch.cluster import connect
+from launch.fork_start import SWITCH_VARIABLE, Preload
+from tests.cluster.aftermath import logits_of, losses, results
+from tests.cluster.study_command import ONE_AT_A_TIME, start_run, write_study
+from tuning.study import load_study
+
+SERVER = "launch.fork_server"
+
+
+def is_server(pid: int) -> bool:
+    return any(SERVER in argument for argument in psutil.Process(pid).cmdline())
+
+
+@pytest.mark.timeout(200)
+def test_workers_are_forked_and_start_in_rays_way_once_the_server_was_killed() -> None:
+    import ray
+
+    class Tells:
+        def parent(self) -> int:
+            return os.getppid()
+
+        def has(self, module: str) -> bool:
+            return module in sys.modules
+
+    with connect("local", 2, preload=Preload(("sqlite3.dump",), ("json.tool",), threads=1)):
+        actor = ray.remote(num_cpus=1)(Tells)
+        first = actor.remote()
+        server = ray.get(first.parent.remote(), timeout=60)
+        assert is_server(server)
+        assert ray.get(first.has.remote("sqlite3.dump"))
+        os.kill(server, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(server)], timeout=10)
+        second = actor.remote()
+        assert not is_server(ray.get(second.parent.remote(), timeout=60))
+        assert not ray.get(second.has.remote("sqlite3.dump"))
+        assert ray.get(first.has.remote("json")), "a worker outlives the server that forked it"
+
+
+@pytest.mark.timeout(300)
+def test_results_are_those_of_ranks_that_were_not_forked(tmp_path: Path) -> None:
+    methods = ["head_only", {"name": "adaptertune", "rank": 2}]
+    study = write_study(tmp_path, "forked", methods, [0], resources=ONE_AT_A_TIME)
+    trials = load_study(str(study)).trials
+    ways = {"forked": {}, "ordinary": {SWITCH_VARIABLE: "0"}}
+    for name, environment in ways.items():
+        process = start_run(study, tmp_path / name, **environment)
+        _, messages = process.communicate(timeout=280)
+        assert process.returncode == 0, messages
+    forked, ordinary = (results(tmp_path / name, [trial.spec.trial_id for trial in trials]) for name in ways)
+    assert len(forked) == 2
+    assert {key: losses(one) for key, one in forked.items()} == {key: losses(one) for key, one in ordinary.items()}
+    for trial in trials:
+        one, other = (logits_of(tmp_path / name, trial).tobytes() for name in ways)
+        assert one == other
