@@ -251,8 +251,8 @@ def _disconnect(folder: Path, node: ServedNode) -> None:
 
     with _nothing_collected():
         ray.shutdown()
+    _end_processes_of(folder, spared=node.server_id)
     node.end_server()
-    _end_processes_of(folder)
 
 
 @contextlib.contextmanager
@@ -272,15 +272,16 @@ def _nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def _end_processes_of(folder: Path, timeout_seconds: float = _LEAVE_SECONDS) -> None:
-    """Wait a little for the processes that were started from the folder, and end those that stay.
+def _end_processes_of(folder: Path, timeout_seconds: float = _LEAVE_SECONDS, spared: int | None = None) -> None:
+    """Wait a little for the processes that were started from the folder, but the spared one, and end those that stay.
 
     `ray.shutdown` returns while workers are still on their way out, and they would write into the folder again. After a
     killed driver Ray's agents even stay for good.
     """
     import psutil
 
-    _, alive = psutil.wait_procs(list(_processes_of(folder)), timeout=timeout_seconds)
+    processes = [process for process in _processes_of(folder) if process.pid != spared]
+    _, alive = psutil.wait_procs(processes, timeout=timeout_seconds)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()

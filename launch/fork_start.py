@@ -94,8 +94,15 @@ class ServedNode:
         finally:
             node_class.start_raylet = ordinary
 
+    @property
+    def server_id(self) -> int | None:
+        """The server's process id, or none."""
+        return self._process.pid if self._process else None
+
     def end_server(self) -> None:
-        """End the server; the workers that it has forked are their node's."""
+        """End the server. The workers that it has forked are their node's, but it should see them end: they would be
+        nobody's, and on some machines nobody takes leave of those.
+        """
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
