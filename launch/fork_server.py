@@ -105,7 +105,7 @@ class ForkServer:
 
     def serve(self) -> Request | None:
         """Serve until the driver has gone; in a child, return what it was forked for."""
-        signal.signal(signal.SIGCHLD, self._take_leave)
+        signal.signal(signal.SIGCHLD, self._reap)
         while True:
             is_idle = not self._rank_modules and not (self._worker_modules and self._is_node_there)
             ready, _, _ = select.select([self._listener, sys.stdin], [], [], None if is_idle else 0)
@@ -124,8 +124,9 @@ class ForkServer:
                 _import(self._rank_modules.pop(0))
 
     def _learn(self, raylet: str) -> None:
-        os.environ.update(zip(_RAYLET_VARIABLES, (raylet, _FIRST_JOB), strict=True))
-        self._environment = dict(os.environ)
+        told = dict(zip(_RAYLET_VARIABLES, (raylet, _FIRST_JOB), strict=True))
+        os.environ.update(told)
+        self._environment |= told
         self._is_node_there = True
 
     def _answer(self) -> Request | None:
@@ -139,9 +140,11 @@ class ForkServer:
                 if child == 0:
                     return self._with_import_variables(request)
                 self._children.add(child)
-                self._take_leave()
+                self._reap()
+                request.close()
                 connection.sendall(DONE)
-            request.close()
+            else:
+                request.close()
         return None
 
     def _with_import_variables(self, request: Request) -> Request:
@@ -149,8 +152,8 @@ class ForkServer:
         added = {name: value for name, value in os.environ.items() if name not in self._environment}
         return dataclasses.replace(request, environment={**added, **request.environment})
 
-    def _take_leave(self, *signalled: object) -> None:
-        """Let the children go that have ended, and no others: an import may wait for a process of its own."""
+    def _reap(self, *signalled: object) -> None:
+        """Reap the children that have ended, and no others: an import may wait for a process of its own."""
         for child in list(self._children):
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(child, os.WNOHANG)[0] == child:

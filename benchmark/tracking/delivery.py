@@ -48,6 +48,7 @@ class Delivery:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._undelivered: dict[str, None] = {}
+        self._epochs: dict[str, list[EpochRecord]] = {}
         self._error: Exception | None = None
         self._outage: Exception | None = None
         self._thread = threading.Thread(target=self._deliver_all, name="adaptertune-delivery", daemon=True)
@@ -62,8 +63,12 @@ class Delivery:
         self._events.put(partial(self._tracker.start_trial, trial_id, spec))
 
     def log_epochs(self, trial_id: str, records: Sequence[EpochRecord]) -> None:
-        """Add epochs to a started trial's curves, soon."""
-        self._events.put(partial(self._tracker.log_epochs, trial_id, tuple(records)))
+        """Add epochs to a started trial's curves, soon; those that wait when their turn comes go in one request."""
+        with self._lock:
+            is_first = trial_id not in self._epochs
+            self._epochs.setdefault(trial_id, []).extend(records)
+        if is_first:
+            self._events.put(partial(self._log_waiting_epochs, trial_id))
 
     def finish_trial(self, trial_id: str, load_outcome: Callable[[], TrialOutcome]) -> None:
         """Store a trial's result, soon; `load_outcome` reads it from the ledger when its turn comes."""
@@ -79,6 +84,17 @@ class Delivery:
         with self._lock:
             undelivered = tuple(self._undelivered)
             return DeliveryOutcome(undelivered, self._error or (self._outage if undelivered else None))
+
+    def _log_waiting_epochs(self, trial_id: str) -> None:
+        with self._lock:
+            records = self._epochs.pop(trial_id, [])
+        try:
+            if records:
+                self._tracker.log_epochs(trial_id, tuple(records))
+        except StoreUnavailableError:
+            with self._lock:
+                self._epochs[trial_id] = records + self._epochs.get(trial_id, [])
+            raise
 
     def _finish(self, trial_id: str, load_outcome: Callable[[], TrialOutcome]) -> None:
         self._tracker.finish_trial(load_outcome())

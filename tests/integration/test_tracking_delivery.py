@@ -50,6 +50,44 @@ def test_everything_arrives_in_order_when_the_store_answers():
     assert (outcome.undelivered_trial_ids, outcome.error) == ((), None)
 
 
+def test_epochs_that_wait_go_in_one_request_when_the_store_is_slow():
+    tracker, begun, may_go_on = RecordingTracker(), threading.Event(), threading.Event()
+    queue = Delivery(tracker)
+
+    def load_slowly():
+        begun.set()
+        may_go_on.wait(10)
+        return OUTCOME
+
+    queue.finish_trial("earlier", load_slowly)
+    assert begun.wait(10)
+    for epoch in range(3):
+        queue.log_epochs("one", samples.epochs(epoch, epoch))
+        queue.log_epochs("other", samples.epochs(epoch, epoch))
+    may_go_on.set()
+    queue.close(10.0)
+    assert tracker.calls[1:] == [("epochs", 3), ("epochs", 3)]
+
+
+def test_no_epoch_is_lost_when_the_store_comes_back_meanwhile():
+    logged, answers = [], threading.Event()
+    tracker = RecordingTracker()
+
+    def log_epochs(trial_id, records):
+        if not answers.is_set():
+            raise StoreUnavailableError("down")
+        logged.extend(record.epoch for record in records)
+
+    tracker.log_epochs = log_epochs
+    queue = Delivery(tracker)
+    queue.log_epochs("one", samples.epochs(0, 1))
+    queue.log_epochs("one", samples.epochs(2, 2))
+    answers.set()
+    queue.log_epochs("one", samples.epochs(3, 3))
+    queue.close(10.0)
+    assert logged == [0, 1, 2, 3]
+
+
 def test_delivery_is_repeated_when_the_store_comes_back(caplog):
     tracker = RecordingTracker(StoreUnavailableError("down"), StoreUnavailableError("still down"))
     queue = Delivery(tracker)
