@@ -18,18 +18,20 @@ import dataclasses
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.garbage import lasting_imports
-from launch.forked_worker import DONE, LENGTH_BYTES, ORDINARY_VARIABLE, READY, SOCKET_VARIABLE
+from launch.forked_worker import DONE, LENGTH_BYTES, ORDINARY_VARIABLE, READY, SOCKET_VARIABLE, runtime_context
 
 _RAY_MODULES = (
     "ray._private.workers.setup_worker",
@@ -43,6 +45,11 @@ _FIRST_JOB = "01000000"
 _MAY_DIFFER = {SOCKET_VARIABLE, ORDINARY_VARIABLE, "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV", "OMP_NUM_THREADS"}
 """Variables that may be other ones than the server's: no import reads the first four, and each rank sets the last."""
 
+_READ_LATER = {"PL_DISABLE_FORK", "RAY_CHDIR_TO_TRIAL_DIR"}
+"""What Ray Tune's runtime environment gives a worker, which no import reads either."""
+
+_REQUEST_SECONDS = 10.0
+
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -55,33 +62,40 @@ class Request:
         environment: The variables.
         folder: The working directory.
         blocked_signals: Their numbers.
+        limits: The resource limits, soft and hard, by their names in `resource`.
         oom_score: How readily the kernel ends it when memory runs out, as in `/proc/self/oom_score_adj`.
         descriptors: Of the standard files.
+        connection: Where the worker says that it runs.
     """
 
     arguments: list[str]
     environment: dict[str, str]
     folder: str
     blocked_signals: list[int]
+    limits: dict[str, list[int]]
     oom_score: str
     descriptors: list[int]
+    connection: socket.socket
 
     @classmethod
-    def read(cls, connection: socket.socket) -> Request:
-        """Read what `forked_worker.py` sends.
+    def read(cls, connection: socket.socket, stack: contextlib.ExitStack) -> Request:
+        """Read what `forked_worker.py` sends; the standard files are closed with the stack.
 
         Raises:
-            OSError, ValueError: The caller has gone.
+            OSError, ValueError: The caller has gone, or takes too long.
         """
         head, descriptors, _, _ = socket.recv_fds(connection, LENGTH_BYTES, 3)
+        for descriptor in descriptors:
+            stack.callback(os.close, descriptor)
         with connection.makefile("rb") as file:
             values = json.loads(file.read(int.from_bytes(head, "little")))
-        return cls(**values, descriptors=descriptors)
+        return cls(**values, descriptors=descriptors, connection=connection)
 
-    def close(self) -> None:
-        """Let go of the standard files."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+    @property
+    def import_environment(self) -> dict[str, str]:
+        """The variables that imports would find, those of the runtime environment included."""
+        added = runtime_context(self.arguments).get("env_vars") or {}
+        return self.environment | {name: value for name, value in added.items() if name not in _READ_LATER}
 
 
 class ForkServer:
@@ -131,20 +145,18 @@ class ForkServer:
 
     def _answer(self) -> Request | None:
         """Fork for the next caller, or leave it without an answer; in the child, return the request."""
-        connection, _ = self._listener.accept()
-        with connection, contextlib.suppress(OSError, ValueError):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, ValueError):
+            connection = stack.enter_context(self._listener.accept()[0])
+            connection.settimeout(_REQUEST_SECONDS)
             connection.sendall(READY)
-            request = Request.read(connection)
+            request = Request.read(connection, stack)
             if self._may_fork(request):
                 child = os.fork()
                 if child == 0:
+                    stack.pop_all()  # the files and the answer are the child's now
                     return self._with_import_variables(request)
                 self._children.add(child)
                 self._reap()
-                request.close()
-                connection.sendall(DONE)
-            else:
-                request.close()
         return None
 
     def _with_import_variables(self, request: Request) -> Request:
@@ -160,8 +172,8 @@ class ForkServer:
                     self._children.discard(child)
 
     def _may_fork(self, request: Request) -> bool:
-        names = request.environment.keys() | self._environment.keys()
-        differing = {name for name in names if request.environment.get(name) != self._environment.get(name)}
+        wanted, own = request.import_environment, self._environment
+        differing = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
         return differing <= _MAY_DIFFER and threading.active_count() == 1 and self._draws_apart()
 
     def _draws_apart(self) -> bool:
@@ -215,26 +227,42 @@ def _classes_named_apart() -> Iterator[None]:
 
 
 def _become_worker(request: Request) -> None:
-    """Take on what the caller was started with, and run what it was started for."""
-    from ray._private.runtime_env.context import RuntimeEnvContext
+    """Take on what the caller was started with, answer it, and run what it was started for.
+
+    Where anything fails on the way, the caller gets no answer, and becomes the worker itself.
+    """
+    try:
+        _take_on(request)
+        request.connection.sendall(DONE)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    request.connection.close()
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _take_on(request: Request) -> None:
     from ray._private.utils import update_envs
     from ray._private.workers import setup_worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for target, descriptor in enumerate(request.descriptors):
         os.dup2(descriptor, target)
-    request.close()
+        os.close(descriptor)
     os.setpgid(0, 0)  # as Ray does with each: the children of a worker that has died are ended by their group
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)
-    _OOM_SCORE.write_text(request.oom_score, encoding="ascii")
+    for name, (soft, hard) in request.limits.items():
+        if resource.getrlimit(getattr(resource, name)) != (soft, hard):
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+    if _OOM_SCORE.read_text(encoding="ascii") != request.oom_score:
+        _OOM_SCORE.write_text(request.oom_score, encoding="ascii")
     signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked_signals)
     if "numpy.random" in sys.modules:  # Python's own generator sees to a fork, NumPy's does not
         sys.modules["numpy.random"].seed()
-    options, sys.argv = setup_worker.parser.parse_known_args(request.arguments)
-    update_envs(RuntimeEnvContext.deserialize(options.serialized_runtime_env_context or "{}").env_vars)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    _, sys.argv = setup_worker.parser.parse_known_args(request.arguments)
+    update_envs(runtime_context(request.arguments).get("env_vars") or {})
 
 
 def main(listener: str, worker_modules: str, rank_modules: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -12,14 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.allocation import has_limited_address_space
 from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
 
 SWITCH_VARIABLE = "ADAPTERTUNE_FORK"
 """Set to 0, workers start in Ray's way."""
 
-_PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from launch.fork_server import main; main(*sys.argv[1:])"
+_PROGRAM = """
+import sys
+sys.path[: 0 if sys.flags.safe_path else 1] = [sys.argv.pop(1)]
+from launch.fork_server import main
+main(*sys.argv[1:])
+"""
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-_END_SECONDS = 5.0
+_END_SECONDS = 1.0
+_FIRST_DESCRIPTOR = 3
 
 
 @dataclass(frozen=True)
@@ -57,17 +65,23 @@ class ServedNode:
         with socket.socket(socket.AF_UNIX) as listener, (folder / "fork_server.err").open("wb") as errors:
             listener.bind(self._socket)
             listener.listen(socket.SOMAXCONN)
+            # Where this process has no standard files, the socket's descriptor may be one of theirs.
+            descriptor = fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
             modules = (",".join(preload.worker_modules), ",".join(preload.rank_modules))
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(staged), str(listener.fileno()), *modules],
-                cwd=staged,
-                env={**os.environ, "OMP_NUM_THREADS": str(preload.threads)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _PROGRAM, str(staged), str(descriptor), *modules],
+                    bufsize=0,
+                    cwd=staged,
+                    env={**os.environ, "OMP_NUM_THREADS": str(preload.threads)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    pass_fds=[descriptor],
+                    start_new_session=True,
+                )
+            finally:
+                os.close(descriptor)
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -105,8 +119,11 @@ class ServedNode:
         """
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:  # in the middle of an import
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def tell(self, raylet: int) -> None:
@@ -115,10 +132,14 @@ class ServedNode:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died: then workers start in Ray's way
             self._process.stdin.write(f"{raylet}\n".encode())
-            self._process.stdin.flush()
 
 
 def may_fork() -> bool:
-    """Return whether workers may be forked: on Linux, unless forbidden, and where no GPU's driver would be forked."""
+    """Return whether workers may be forked here.
+
+    They may on Linux, unless it is forbidden: not where there are GPUs, whose driver bears no fork, and not where the
+    address space is limited, since a forked worker has all that was imported in its own.
+    """
     no_gpu = not any(Path(device).exists() for device in _GPU_DEVICES)
-    return sys.platform == "linux" and no_gpu and os.environ.get(SWITCH_VARIABLE) != "0"
+    allowed = os.environ.get(SWITCH_VARIABLE) != "0"
+    return sys.platform == "linux" and allowed and no_gpu and not has_limited_address_space()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 SOCKET_VARIABLE = "ADAPTERTUNE_FORK_SERVER"
 """Where the server listens."""
@@ -21,11 +23,13 @@ ORDINARY_VARIABLE = "ADAPTERTUNE_SETUP_WORKER"
 """Path of Ray's own `setup_worker.py`."""
 
 READY, DONE = b"+", b"."
-"""The server attends; the worker runs."""
+"""The server attends; the worker runs, as it says itself."""
 
 LENGTH_BYTES = 4
 _PATIENCE_SECONDS = 20.0
+_CONTEXT = "--serialized-runtime-env-context="
 _OTHER_STARTS = ("command_prefix", "override_worker_entrypoint", "java_jars")
+_LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -35,13 +39,18 @@ def main(arguments: list[str]) -> None:
         os.execv(sys.executable, [sys.executable, os.environ[ORDINARY_VARIABLE], *arguments])  # noqa: S606
 
 
+def runtime_context(arguments: list[str]) -> dict[str, Any]:
+    """Return what Ray passes on of a worker's runtime environment; nothing where it has none."""
+    given = next((argument for argument in arguments if argument.startswith(_CONTEXT)), _CONTEXT)
+    context: dict[str, Any] = json.loads(given.removeprefix(_CONTEXT) or "{}")
+    return context
+
+
 def _is_plain(arguments: list[str]) -> bool:
     """Return whether the worker is this Python's, and not in a container."""
-    pairs = [argument[2:].split("=", 1) for argument in arguments if argument.startswith("--") and "=" in argument]
-    options = dict(pairs)
-    context = json.loads(options.get("serialized-runtime-env-context") or "{}")
+    context = runtime_context(arguments)
     return (
-        options.get("language") == "PYTHON"
+        "--language=PYTHON" in arguments
         and context.get("py_executable") in (None, sys.executable)
         and not any(context.get(name) for name in _OTHER_STARTS)
     )
@@ -67,6 +76,7 @@ def _request(arguments: list[str]) -> dict[str, object]:
         "environment": dict(os.environ),
         "folder": os.getcwd(),  # noqa: PTH109
         "blocked_signals": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+        "limits": {name: resource.getrlimit(getattr(resource, name)) for name in _LIMITS},
         "oom_score": _OOM_SCORE.read_text(encoding="ascii"),
     }
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tuning.trainable import SlotSettings
     from tuning.tune_run import DriverSide, Observer
 
+WORKER_MODULES = ("tuning.trainable", "launch.ranks")
+"""What slots and ranks import before anything of a trial's."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -96,7 +99,7 @@ def run_trials(
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}
     what = program or TrialProgram()
-    preload = Preload(("tuning.trainable", "launch.ranks"), what.modules, open_trials[0].plan.threads_per_worker)
+    preload = Preload(WORKER_MODULES, what.modules, open_trials[0].plan.threads_per_worker)
     with (
         _concluded() as conclude,
         connect(cluster_address, num_cpus, lambda: _import_meanwhile(meanwhile), preload) as cluster,

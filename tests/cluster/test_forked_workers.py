@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,10 @@ import pytest
 
 from launch.cluster import connect
 from launch.fork_start import SWITCH_VARIABLE, Preload
+from launch.ranks import TrialProgram
 from tests.cluster.aftermath import logits_of, losses, results
 from tests.cluster.study_command import ONE_AT_A_TIME, start_run, write_study
+from tuning.scheduler import WORKER_MODULES
 from tuning.study import load_study
 
 SERVER = "launch.fork_server"
@@ -24,7 +27,7 @@ def is_server(pid: int) -> bool:
 
 
 @pytest.mark.timeout(200)
-def test_workers_are_forked_and_start_in_rays_way_once_the_server_was_killed() -> None:
+def test_workers_are_forked_with_all_that_ranks_import_until_the_server_was_killed() -> None:
     import ray
 
     class Tells:
@@ -34,18 +37,23 @@ def test_workers_are_forked_and_start_in_rays_way_once_the_server_was_killed() -
         def has(self, module: str) -> bool:
             return module in sys.modules
 
-    with connect("local", 2, preload=Preload(("sqlite3.dump",), ("json.tool",), threads=1)):
+    with connect("local", 2, preload=Preload(WORKER_MODULES, TrialProgram().modules, threads=1)):
         actor = ray.remote(num_cpus=1)(Tells)
         first = actor.remote()
         server = ray.get(first.parent.remote(), timeout=60)
         assert is_server(server)
-        assert ray.get(first.has.remote("sqlite3.dump"))
+        deadline = time.monotonic() + 60
+        while not ray.get(first.has.remote("deepspeed")) and time.monotonic() < deadline:
+            ray.kill(first)
+            first = actor.remote()
+            assert ray.get(first.parent.remote(), timeout=60) == server
+        assert ray.get(first.has.remote("deepspeed"))
         os.kill(server, signal.SIGKILL)
         psutil.wait_procs([psutil.Process(server)], timeout=10)
         second = actor.remote()
         assert not is_server(ray.get(second.parent.remote(), timeout=60))
-        assert not ray.get(second.has.remote("sqlite3.dump"))
-        assert ray.get(first.has.remote("json")), "a worker outlives the server that forked it"
+        assert not ray.get(second.has.remote("deepspeed"))
+        assert ray.get(first.has.remote("deepspeed")), "a worker outlives the server that forked it"
 
 
 @pytest.mark.timeout(300)

@@ -70,17 +70,19 @@ def test_epochs_that_wait_go_in_one_request_when_the_store_is_slow():
 
 
 def test_no_epoch_is_lost_when_the_store_comes_back_meanwhile():
-    logged, answers = [], threading.Event()
+    logged, answers, failed = [], threading.Event(), threading.Event()
     tracker = RecordingTracker()
 
     def log_epochs(trial_id, records):
         if not answers.is_set():
+            failed.set()
             raise StoreUnavailableError("down")
         logged.extend(record.epoch for record in records)
 
     tracker.log_epochs = log_epochs
     queue = Delivery(tracker)
     queue.log_epochs("one", samples.epochs(0, 1))
+    assert failed.wait(10)
     queue.log_epochs("one", samples.epochs(2, 2))
     answers.set()
     queue.log_epochs("one", samples.epochs(3, 3))

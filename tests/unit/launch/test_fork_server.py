@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from tests.cluster.aftermath import short_folder
 
 REPOSITORY = Path(__file__).parents[3]
 TELLS_WHAT_IT_IS = """
-import json, os, sys
+import json, os, resource, sys
 import numpy
 from ray import ObjectID
 print(json.dumps({
@@ -34,9 +36,24 @@ print(json.dumps({
     "modules": list(sys.modules),
     "environment": dict(os.environ),
     "number": int(numpy.random.randint(2**31)),
+    "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
     "identity": ObjectID.from_random().hex(),
 }))
 """
+
+DRIVER = """
+import os, pathlib, subprocess, sys
+from launch.fork_start import Preload, ServedNode
+folder, staged, *worker = sys.argv[1:]
+node = ServedNode()
+node.start_server(pathlib.Path(folder), pathlib.Path(staged), Preload(("for_workers",), ("for_ranks",), threads=1))
+node.tell(int(os.environ["RAY_RAYLET_PID"]))
+subprocess.run([sys.executable, *worker], check=True, stdin=subprocess.DEVNULL)
+node.end_server()
+"""
+OF_THE_PHASE = "PYTEST_CURRENT_TEST"
+"""Another one in a fixture than in a test, and so in a server's environment than in its workers'."""
 
 
 def like_rays(**context: object) -> tuple[str, str]:
@@ -67,7 +84,7 @@ def environment(folder: Path, modules: Path) -> dict[str, str]:
     ordinary = folder / "setup_worker.py"
     ordinary.write_text("import json, sys; print(json.dumps({'way': 'ordinary', 'arguments': sys.argv[1:]}))")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != OF_THE_PHASE},
         "RAY_RAYLET_PID": str(os.getpid()),
         "RAY_JOB_ID": "01000000",
         SOCKET_VARIABLE: str(folder / "workers.sock"),
@@ -81,6 +98,7 @@ def modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(folder))
     (folder / "for_ranks.py").write_text("")
     (folder / "for_workers.py").write_text("import os; os.environ['SET_BY_AN_IMPORT'] = 'yes'")
+    (folder / "breaks.py").write_text("import os; os.chdir = None")
     (folder / "draws.py").write_text("import ray; ray.ObjectID.from_random()")
     return folder
 
@@ -89,6 +107,7 @@ def modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def serving(folder: Path, *worker_modules: str) -> Iterator[ServedNode]:
     """A server for a node whose raylet is this process."""
     node = ServedNode()
+    os.environ.pop(OF_THE_PHASE, None)
     node.start_server(folder, REPOSITORY, Preload(worker_modules, ("for_ranks",), threads=1))
     node.tell(os.getpid())
     try:
@@ -103,21 +122,28 @@ def server(modules: Path) -> Iterator[ServedNode]:
         yield node
 
 
-def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(environment: dict[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, forked_worker.__file__, *arguments],
         env=environment,
         cwd=Path(environment[ORDINARY_VARIABLE]).parent,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
+        **options,
     )
 
 
-def told(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+def told(environment: dict[str, str], *arguments: str, **options: Any) -> dict[str, Any]:
     """Start a worker and return what it printed: to the standard output that the caller was given."""
-    output, _ = start(environment, *arguments).communicate(timeout=60)
+    output, _ = start(environment, *arguments, **options).communicate(timeout=60)
     document: dict[str, Any] = json.loads(output)
     return document
+
+
+def is_alive(node: ServedNode) -> bool:
+    assert node.server_id is not None
+    return psutil.Process(node.server_id).status() != psutil.STATUS_ZOMBIE
 
 
 def test_worker_is_forked_with_what_its_caller_was_given(server, environment, worker, folder) -> None:
@@ -132,8 +158,8 @@ def test_worker_is_forked_with_what_its_caller_was_given(server, environment, wo
 
 
 def test_variables_of_the_runtime_environment_reach_the_worker(server, environment, worker) -> None:
-    one = told(environment, *like_rays(env_vars={"TOLD": "by Ray Tune"}), str(worker))
-    assert (one["way"], one["environment"]["TOLD"]) == ("forked", "by Ray Tune")
+    one = told(environment, *like_rays(env_vars={"PL_DISABLE_FORK": "1"}), str(worker))
+    assert (one["way"], one["environment"]["PL_DISABLE_FORK"]) == ("forked", "1")
 
 
 def test_two_workers_draw_different_identities_and_numbers(server, environment, worker) -> None:
@@ -143,15 +169,81 @@ def test_two_workers_draw_different_identities_and_numbers(server, environment, 
     assert one["number"] != other["number"]
 
 
-def test_server_forks_none_whose_identities_would_be_another_workers(modules, environment, worker) -> None:
-    with serving(modules, "draws"):
+def test_worker_has_its_callers_limits_and_none_of_the_servers_files(server, environment, worker) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fewer = (limits[0] - 1, limits[1])
+    one = told(
+        environment, *LIKE_RAYS, str(worker), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, fewer)
+    )
+    assert (one["way"], one["open_files"]) == ("forked", list(fewer))
+    assert [number for number in one["descriptors"] if number > 3] == [], "beside the standard files, the listing's own"
+
+
+def test_modules_of_the_users_path_are_found_when_pythons_path_is_safe(
+    modules, environment, worker, monkeypatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with serving(modules, "for_workers"):
+        one = told({**environment, "PYTHONSAFEPATH": "1"}, *LIKE_RAYS, str(worker))
+    assert one["way"] == "forked"
+    assert "for_workers" in one["modules"]
+
+
+def test_worker_starts_in_rays_way_when_its_fork_fails(modules, environment, worker) -> None:
+    with serving(modules, "breaks") as node:
         assert told(environment, *LIKE_RAYS, str(worker))["way"] == "ordinary"
+        assert is_alive(node)
+
+
+def test_nothing_fails_when_the_server_dies_before_it_knows_its_node(modules) -> None:
+    node = ServedNode()
+    node.start_server(modules, REPOSITORY, Preload(("for_workers",), ("for_ranks",), threads=1))
+    assert node.server_id is not None
+    os.kill(node.server_id, signal.SIGKILL)
+    psutil.Process(node.server_id).wait(10)
+    node.tell(os.getpid())
+    node.end_server()
+
+
+def test_server_is_ended_when_it_is_in_the_middle_of_an_import(modules) -> None:
+    (modules / "lasts.py").write_text(
+        "import pathlib, time; pathlib.Path(__file__).with_name('begun').touch(); time.sleep(60)"
+    )
+    node = ServedNode()
+    node.start_server(modules, REPOSITORY, Preload((), ("lasts",), threads=1))
+    deadline = time.monotonic() + 30
+    while not (modules / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = node.server_id
+    assert pid is not None
+    node.end_server()
+    assert not psutil.pid_exists(pid)
+
+
+def test_workers_are_forked_when_the_driver_has_no_standard_input(modules, environment, worker) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(modules), str(REPOSITORY), forked_worker.__file__, *LIKE_RAYS, str(worker)],
+        env=environment,
+        cwd=REPOSITORY,
+        preexec_fn=lambda: os.close(0),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["way"] == "forked"
+
+
+def test_server_forks_none_whose_identities_would_be_another_workers(modules, environment, worker) -> None:
+    with serving(modules, "draws") as node:
+        assert told(environment, *LIKE_RAYS, str(worker))["way"] == "ordinary"
+        assert is_alive(node)
 
 
 @pytest.mark.parametrize(
     ("variables", "arguments"),
     [
         pytest.param({"KMP_BLOCKTIME": "1"}, LIKE_RAYS, id="another environment"),
+        pytest.param({}, like_rays(env_vars={"KMP_BLOCKTIME": "1"}), id="another runtime environment"),
         pytest.param({"RAY_JOB_ID": "02000000"}, LIKE_RAYS, id="another job"),
         pytest.param({}, ('--serialized-runtime-env-context={"py_executable": "uv run"}', LIKE_RAYS[1]), id="uv"),
         pytest.param(
@@ -165,6 +257,7 @@ def test_worker_that_is_not_like_the_server_starts_in_rays_way(
 ) -> None:
     one = told({**environment, **variables}, *arguments, str(worker))
     assert one == {"way": "ordinary", "arguments": [*arguments, str(worker)]}
+    assert told(environment, *LIKE_RAYS, str(worker))["way"] == "forked", "the server serves all the same"
 
 
 def test_worker_starts_in_rays_way_once_the_server_is_gone(server, environment, worker) -> None:
@@ -180,11 +273,14 @@ def test_ended_worker_leaves_no_zombie(server, environment, worker) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_nothing_is_forked_where_forbidden_or_where_a_gpu_is(monkeypatch, tmp_path) -> None:
+def test_nothing_is_forked_where_it_is_forbidden_or_cannot_be(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(fork_start, "_GPU_DEVICES", (str(tmp_path / "none"),))
     assert fork_start.may_fork()
     monkeypatch.setenv("ADAPTERTUNE_FORK", "0")
     assert not fork_start.may_fork()
     monkeypatch.delenv("ADAPTERTUNE_FORK")
+    monkeypatch.setattr(fork_start, "has_limited_address_space", lambda: True)
+    assert not fork_start.may_fork()
+    monkeypatch.setattr(fork_start, "has_limited_address_space", lambda: False)
     monkeypatch.setattr(fork_start, "_GPU_DEVICES", (str(tmp_path),))
     assert not fork_start.may_fork()
