@@ -15,6 +15,7 @@ from typing import Any
 
 from launch.allocation import has_limited_address_space
 from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
+from launch.gpus import has_device_file
 
 SWITCH_VARIABLE = "ADAPTERTUNE_FORK"
 """Set to 0, workers start in Ray's way."""
@@ -25,7 +26,6 @@ sys.path[: 0 if sys.flags.safe_path else 1] = [sys.argv.pop(1)]
 from launch.fork_server import main
 main(*sys.argv[1:])
 """
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _END_SECONDS = 1.0
 _FIRST_DESCRIPTOR = 3
 
@@ -140,6 +140,5 @@ def may_fork() -> bool:
     They may on Linux, unless it is forbidden: not where there are GPUs, whose driver bears no fork, and not where the
     address space is limited, since a forked worker has all that was imported in its own.
     """
-    no_gpu = not any(Path(device).exists() for device in _GPU_DEVICES)
     allowed = os.environ.get(SWITCH_VARIABLE) != "0"
-    return sys.platform == "linux" and allowed and no_gpu and not has_limited_address_space()
+    return sys.platform == "linux" and allowed and not has_device_file() and not has_limited_address_space()

@@ -36,7 +36,7 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 def main(arguments: list[str]) -> None:
     """Ask for a worker with these arguments and leave; where none is forked become one."""
     if not (_is_plain(arguments) and _is_forked(arguments)):
-        os.execv(sys.executable, [sys.executable, os.environ[ORDINARY_VARIABLE], *arguments])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, os.environ[ORDINARY_VARIABLE], *arguments])  # noqa: S606 -- this very interpreter
 
 
 def runtime_context(arguments: list[str]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _request(arguments: list[str]) -> dict[str, object]:
     return {
         "arguments": arguments,
         "environment": dict(os.environ),
-        "folder": os.getcwd(),  # noqa: PTH109
+        "folder": str(Path.cwd()),
         "blocked_signals": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in _LIMITS},
         "oom_score": _OOM_SCORE.read_text(encoding="ascii"),

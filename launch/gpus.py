@@ -10,6 +10,7 @@ from pathlib import Path
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class GpuState:
     torch_cuda: str = ""
     nccl: str = ""
     num_direct_pairs: int = 0
+
+
+def has_device_file() -> bool:
+    """Return whether a driver has made a GPU reachable, of NVIDIA, of AMD or of Windows; no driver is asked."""
+    return any(Path(path).exists() for path in _DEVICE_FILES)
 
 
 def by_driver() -> GpuState:

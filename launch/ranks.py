@@ -22,6 +22,8 @@ TRIAL_STEPS = "benchmark.training.trial:trial_steps"
 """Import path of the generator that runs one trial on one rank."""
 PACK_STEPS = "benchmark.training.trial:pack_steps"
 """Import path of the generator that runs several trials in one pass."""
+DEEPSPEED = "benchmark.training.quiet_deepspeed"
+"""The module that imports DeepSpeed as a rank does."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TrialProgram:
     @property
     def modules(self) -> tuple[str, ...]:
         """What a rank imports for it, in this order."""
-        return ("torch", self.steps.partition(":")[0], *(("deepspeed",) if self.adopt else ()))
+        return ("torch", self.steps.partition(":")[0], *((DEEPSPEED,) if self.adopt else ()))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""The only importer of DeepSpeed: data-parallel training steps of a partly frozen model."""
+"""The only user of DeepSpeed: data-parallel training steps of a partly frozen model."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +12,14 @@ from torch import Tensor, nn
 
 from benchmark.launch_plan import LaunchPlan
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1.0e-8
 
 
 def adopt_process_group() -> None:
     """Make DeepSpeed use the process group that stands already."""
-    deepspeed = _import_deepspeed()
+    from benchmark.training.quiet_deepspeed import deepspeed
+
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
 
 
@@ -71,6 +68,8 @@ class TrainingEngine:
             precision: `fp32` or `bf16`.
             plan: Workers, micro-batch, accumulation, ZeRO stage.
         """
+        from benchmark.training.quiet_deepspeed import deepspeed
+
         self._groups = groups
         self.optimizer = torch.optim.AdamW(
             [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups],
@@ -79,7 +78,7 @@ class TrainingEngine:
             eps=ADAM_EPSILON,
             fused=True,
         )
-        self._deepspeed_engine, *_ = _import_deepspeed().initialize(
+        self._deepspeed_engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self.optimizer,
             model_parameters=[parameter for group in groups for parameter in group.parameters],
@@ -156,24 +155,3 @@ def restore_moments(
         keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments]
         own = {key: moments[f"{key}/{name}"].to(parameter.device, copy=True) for key in keys}
         optimizer.state[parameter] = own
-
-
-def _import_deepspeed() -> Any:
-    """Import DeepSpeed quietly and without what a trial never uses.
-
-    Its autotuner would import MLflow (a second and 100 MB a rank), and its shared-memory operator would compile for
-    half a minute and leave files in /dev/shm.
-    """
-    if "deepspeed" not in sys.modules:
-        logging.getLogger("torch.distributed.elastic.multiprocessing.redirects").setLevel(logging.ERROR)
-        mlflow_is_hidden = "mlflow" not in sys.modules
-        if mlflow_is_hidden:
-            sys.modules["mlflow"] = None  # type: ignore[assignment]
-        try:
-            import deepspeed
-        finally:
-            if mlflow_is_hidden:
-                del sys.modules["mlflow"]
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    return sys.modules["deepspeed"]

@@ -48,6 +48,7 @@ def test_workers_are_forked_with_all_that_ranks_import_until_the_server_was_kill
             first = actor.remote()
             assert ray.get(first.parent.remote(), timeout=60) == server
         assert ray.get(first.has.remote("deepspeed"))
+        assert not ray.get(first.has.remote("mlflow")), "a rank imports DeepSpeed without it"
         os.kill(server, signal.SIGKILL)
         psutil.wait_procs([psutil.Process(server)], timeout=10)
         second = actor.remote()

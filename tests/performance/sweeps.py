@@ -33,7 +33,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from benchmark.cache_folder import ROOT_VARIABLE
+from benchmark.cache_folder import ROOT_VARIABLE, cache_root
 from benchmark.methods.parts.placement import blocks_of
 from benchmark.tracking.empty_database import KIND as TRACKING
 from benchmark.tracking.empty_database import copy_empty_database
@@ -160,20 +160,12 @@ def tuned(work: Path) -> Seconds:
     return Seconds(whole, run["train"], run["evaluation"], run["top1"])
 
 
-def empty(cache: Path) -> None:
-    """Leave nothing cached of images and weights; the empty tracking store, made once an installation, stays."""
-    if not cache.exists():
-        os.environ[ROOT_VARIABLE] = str(cache)
-        copy_empty_database(cache.with_name("empty.db"))
-    for folder in cache.iterdir():
-        if folder.name != TRACKING:
-            shutil.rmtree(folder)
-
-
 def suite(study: Path) -> Seconds:
-    output, cache = study.parent / "output", study.parent / "cache"
-    empty(cache)
-    shutil.rmtree(output, ignore_errors=True)
+    """Run the study with nothing cached of images or weights; MLflow's empty tables stay, made once an installation."""
+    output = study.parent / "output"
+    computed = [kind for kind in cache_root().iterdir() if kind.name != TRACKING]
+    for folder in (output, *computed):
+        shutil.rmtree(folder, ignore_errors=True)
     started = time.perf_counter()
     command = [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json"]
     finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
@@ -261,6 +253,8 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory(prefix="sweeps-") as temporary:
         folder = Path(temporary)
+        os.environ[ROOT_VARIABLE] = str(folder / "cache")
+        copy_empty_database(folder / "empty.db")
         num_classes = write_images(folder / "images", backbone, num_train, num_validation)
         for workload in workloads(backbone.shape["depth"], options.epochs):
             if options.only in workload.name:

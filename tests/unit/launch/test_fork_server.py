@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from launch import fork_start, forked_worker
+from launch import fork_start, forked_worker, gpus
 from launch.fork_start import Preload, ServedNode
 from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
 from tests.cluster.aftermath import short_folder
@@ -274,7 +274,7 @@ def test_ended_worker_leaves_no_zombie(server, environment, worker) -> None:
 
 
 def test_nothing_is_forked_where_it_is_forbidden_or_cannot_be(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(fork_start, "_GPU_DEVICES", (str(tmp_path / "none"),))
+    monkeypatch.setattr(gpus, "_DEVICE_FILES", (str(tmp_path / "none"),))
     assert fork_start.may_fork()
     monkeypatch.setenv("ADAPTERTUNE_FORK", "0")
     assert not fork_start.may_fork()
@@ -282,5 +282,5 @@ def test_nothing_is_forked_where_it_is_forbidden_or_cannot_be(monkeypatch, tmp_p
     monkeypatch.setattr(fork_start, "has_limited_address_space", lambda: True)
     assert not fork_start.may_fork()
     monkeypatch.setattr(fork_start, "has_limited_address_space", lambda: False)
-    monkeypatch.setattr(fork_start, "_GPU_DEVICES", (str(tmp_path),))
+    monkeypatch.setattr(gpus, "_DEVICE_FILES", (str(tmp_path),))
     assert not fork_start.may_fork()
