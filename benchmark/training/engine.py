@@ -85,6 +85,8 @@ class TrainingEngine:
             config=deepspeed_config(precision, plan),
             dist_init_required=False,
         )
+        # Its own goes through all parameters of the model by name: of a pack of small steps a third of the time.
+        self._deepspeed_engine.zero_grad = self._drop_gradients
         if plan.num_workers == 1:
             # Alone there is nothing to average, and the copy into a bucket and back would cost time and memory.
             self._deepspeed_engine.enable_backward_allreduce = False
@@ -109,6 +111,11 @@ class TrainingEngine:
         for options, learning_rate in zip(self._deepspeed_engine.optimizer.param_groups, learning_rates, strict=True):
             options["lr"] = learning_rate
         self._deepspeed_engine.step()
+
+    def _drop_gradients(self) -> None:
+        for group in self._groups:
+            for parameter in group.parameters:
+                parameter.grad = None
 
     def __call__(self, *inputs: Any) -> list[Tensor]:
         """Return what the model returns: of a pack, each trial's loss or logits."""

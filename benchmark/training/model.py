@@ -123,9 +123,8 @@ def assemble(spec: TrialSpec, num_classes: int) -> AdaptedClassifier:
     loaded = load_pinned(spec.backbone, spec.seed)
     method = find_method(spec.method.name)
     options = method.Options.model_validate(spec.method.options)
-    model = adapt(loaded.model, method, options, spec.seed, num_classes, spec.training.head_init)
-    model.weights_sha256 = loaded.weights_sha256
-    return model
+    head_init, weights_sha256 = spec.training.head_init, loaded.weights_sha256
+    return adapt(loaded.model, method, options, spec.seed, num_classes, head_init, weights_sha256)
 
 
 def adapt(
@@ -135,6 +134,7 @@ def adapt(
     seed: int,
     num_classes: int,
     head_init: HeadInit = "trunc_normal",
+    weights_sha256: str | None = None,
 ) -> AdaptedClassifier:
     """Freeze a backbone, attach a method to it and give it a head.
 
@@ -145,10 +145,12 @@ def adapt(
         seed: Names the streams of the new weights.
         num_classes: Of the head.
         head_init: How the head starts.
+        weights_sha256: Hash of the tensors that were loaded, where it is known; none: it is computed.
     """
     backbone.requires_grad_(False)
     pretrained = dict(backbone.state_dict(keep_vars=True))
-    weights_sha256 = "" if _is_valueless(backbone) else tensors_sha256(pretrained)
+    if weights_sha256 is None:
+        weights_sha256 = "" if _is_valueless(backbone) else tensors_sha256(pretrained)
     width = int(backbone.num_features)
     untouched = frozenset(id(module) for module in backbone.modules())
     method.attach(backbone, options, seed)

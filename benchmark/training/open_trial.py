@@ -187,7 +187,7 @@ class OpenTrial:
         Raises:
             TrialError: The frozen tensors changed.
         """
-        self._refuse_changed_backbone()
+        frozen_sha256_after = self._frozen_sha256_after()
         tested = self._read_test() if self.spec.reads_test else _Tested()
         checkpoint = weights_to_bytes(snapshot(self.trainable), {"trial_id": self.spec.trial_id})
         result = TrialResult(
@@ -205,7 +205,7 @@ class OpenTrial:
             confusion=tested.confusion,
             class_names=list(self._dataset.info.class_names),
             cost=self._cost(tested.seconds, len(checkpoint)),
-            provenance=self._provenance(),
+            provenance=self._provenance(frozen_sha256_after),
         )
         return TrialOutcome(result, tested.predictions, checkpoint)
 
@@ -352,9 +352,11 @@ class OpenTrial:
             self.state.selected_epoch, self.state.selected_scores = record.epoch, scores
             self.state.selected = snapshot(self.trainable)
 
-    def _refuse_changed_backbone(self) -> None:
-        if self.model.frozen_sha256() != self.frozen_sha256_before:
+    def _frozen_sha256_after(self) -> str:
+        after = self.model.frozen_sha256()
+        if after != self.frozen_sha256_before:
             raise TrialError("the frozen backbone's bytes changed during training")
+        return after
 
     def _cost(self, test_seconds: float, checkpoint_bytes: int) -> Cost:
         energy_joules = self._energy.joules()
@@ -380,14 +382,14 @@ class OpenTrial:
             energy_joules=None if energy_joules is None else energy_joules / self.pack_size,
         )
 
-    def _provenance(self) -> Provenance:
+    def _provenance(self, frozen_sha256_after: str) -> Provenance:
         commit, is_dirty = git_state()
         return Provenance(
             weights_sha256=self.model.weights_sha256,
             backbone_licence=licence_of_weights(self.spec.backbone.name, self.spec.backbone.weights),
             split_sha256=self.spec.dataset.split_sha256,
             frozen_sha256_before=self.frozen_sha256_before,
-            frozen_sha256_after=self.model.frozen_sha256(),
+            frozen_sha256_after=frozen_sha256_after,
             sources_sha256=sources_sha256(),
             git_commit=commit,
             git_dirty=is_dirty,
