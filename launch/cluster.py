@@ -33,7 +33,7 @@ from launch.lean_start import LEAN_ENVIRONMENT, lean_node
 from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
 from launch.resources import Node
-from launch.staging import Sources, stage_sources
+from launch.staging import Sources, compile_sources, copy_sources
 
 if TYPE_CHECKING:
     import psutil
@@ -106,16 +106,20 @@ def connect(
     check_address(address, num_cpus)
     _check_reachable(address)
     remove_leftovers()
-    with _own_folder() as folder, _environment(address), logged_messages():
-        sources = stage_sources(folder / "code")
+    with _own_folder() as folder, _environment(address):
         node = ServedNode()
         try:
+            copy_sources(folder / "code")
+            # First of all, since what it imports takes longest; this process itself has not imported Ray yet.
             if address == "local" and preload is not None and may_fork():
                 node.start_server(folder, folder / "code", preload)
-            _initialise(address, num_cpus, folder, meanwhile, node)
-            # Without its head Ray may not even come to an end here: the watch sees to that too.
-            with _watched(address), _disconnected_after(folder, node):
-                yield _describe(address, sources, folder)
+            _reread_settings()
+            with logged_messages():
+                sources = compile_sources(folder / "code")
+                _initialise(address, num_cpus, folder, meanwhile, node)
+                # Without its head Ray may not even come to an end here: the watch sees to that too.
+                with _watched(address), _disconnected_after(folder, node):
+                    yield _describe(address, sources, folder)
         finally:
             _disconnect(folder, node)
 
@@ -333,7 +337,6 @@ def _environment(address: str) -> Iterator[None]:
         changes |= allocation_environment()
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    _reread_settings()
     try:
         yield
     finally:

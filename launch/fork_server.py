@@ -173,7 +173,13 @@ class ForkServer:
 
     def _may_fork(self, request: Request) -> bool:
         wanted, own = request.import_environment, self._environment
-        differing = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
+        added = {name: value for name, value in os.environ.items() if name not in own}
+        # What imports have set here, they may have set in the driver too, before it started its node.
+        differing = {
+            name
+            for name in wanted.keys() | own.keys()
+            if wanted.get(name) != own.get(name) and wanted.get(name, "") != added.get(name)
+        }
         return differing <= _MAY_DIFFER and threading.active_count() == 1 and self._draws_apart()
 
     def _draws_apart(self) -> bool:

@@ -68,15 +68,23 @@ def check_sources(driver: Sources, worker: Sources) -> None:
 
 
 def stage_sources(folder: Path) -> Sources:
-    """Copy the four packages into `folder`, compiled, and return what was copied.
+    """Copy the four packages into `folder`, compiled, and return what was copied."""
+    copy_sources(folder)
+    return compile_sources(folder)
 
-    The copy is what the workers must run: the originals may be edited meanwhile.
 
-    The byte code is of the unchecked kind: Ray's archive does not keep modification times, so the usual kind would be
-    compiled again by every worker.
-    """
+def copy_sources(folder: Path) -> None:
+    """Copy the four packages into `folder`: what the workers must run, since the originals may be edited meanwhile."""
     for package in PACKAGES:
         shutil.copytree(_package_folder(package), folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def compile_sources(folder: Path) -> Sources:
+    """Put byte code beside the copies of `copy_sources`, and return what was copied.
+
+    It is of the unchecked kind: Ray's archive does not keep modification times, so the usual kind would be compiled
+    again by every worker. A process may import from the folder meanwhile: it finds a file's byte code whole, or none.
+    """
     for name, path in _python_files(None):
         _write_byte_code(path, folder / name)
     return Sources(sources_digest(folder), str(folder))
@@ -91,9 +99,11 @@ def _write_byte_code(original: Path, copy: Path) -> None:
     is_unchecked = (1).to_bytes(4, "little")
     byte_code = Path(importlib.util.cache_from_source(str(copy)))
     byte_code.parent.mkdir(exist_ok=True)
-    byte_code.write_bytes(
+    part = byte_code.with_suffix(".part")
+    part.write_bytes(
         importlib.util.MAGIC_NUMBER + is_unchecked + importlib.util.source_hash(source) + marshal.dumps(code)
     )
+    part.replace(byte_code)
 
 
 def _package_folder(package: str) -> Path:

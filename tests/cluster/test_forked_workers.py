@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from launch.cluster import connect
 from launch.fork_start import SWITCH_VARIABLE, Preload
 from launch.ranks import TrialProgram
 from tests.cluster.aftermath import logits_of, losses, results
-from tests.cluster.study_command import ONE_AT_A_TIME, start_run, write_study
+from tests.cluster.study_command import ONE_AT_A_TIME, REPOSITORY, start_run, write_study
 from tuning.scheduler import WORKER_MODULES
 from tuning.study import load_study
 
@@ -55,6 +56,35 @@ def test_workers_are_forked_with_all_that_ranks_import_until_the_server_was_kill
         assert not is_server(ray.get(second.parent.remote(), timeout=60))
         assert not ray.get(second.has.remote("deepspeed"))
         assert ray.get(first.has.remote("deepspeed")), "a worker outlives the server that forked it"
+        assert any("--minimal" in part for one in psutil.Process().children() for part in one.cmdline()), (
+            "see lean_node"
+        )
+
+
+# Ray sets variables when it is imported: in a driver that has not imported it before, after the server has started.
+PROGRAM = """
+import os, psutil
+from launch.cluster import connect
+from launch.fork_start import Preload
+
+def parent():
+    return os.getppid()
+
+with connect("local", 1, preload=Preload(("json",), ("json",), threads=1)):
+    import ray
+    process = psutil.Process(ray.get(ray.remote(parent).remote(), timeout=60))
+    print(any("launch.fork_server" in part for part in process.cmdline()))
+"""
+
+
+@pytest.mark.timeout(200)
+def test_workers_are_forked_when_the_driver_imports_ray_for_its_cluster(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 @pytest.mark.timeout(300)

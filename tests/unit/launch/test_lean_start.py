@@ -1,5 +1,5 @@
 import pytest
-from ray._private import node, services
+from ray._private import node, services, utils
 
 from launch.lean_start import lean_node
 
@@ -16,3 +16,10 @@ def test_what_nobody_asks_is_not_started_and_ray_is_as_before_afterwards(name, m
         getattr(bare, name)(**OPTIONS.get(name, {}))
     assert started == []
     assert getattr(node.Node, name) is before
+
+
+def test_dashboards_agent_is_the_small_one_and_ray_is_as_before_afterwards():
+    before = utils.get_dashboard_dependency_error
+    with lean_node():
+        assert utils.get_dashboard_dependency_error() is not None, "as where Ray was installed without a dashboard"
+    assert utils.get_dashboard_dependency_error is before
