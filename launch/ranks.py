@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +26,10 @@ PACK_STEPS = "benchmark.training.trial:pack_steps"
 """Import path of the generator that runs several trials in one pass."""
 DEEPSPEED = "benchmark.training.quiet_deepspeed"
 """The module that imports DeepSpeed as a rank does."""
+
+
+GATHERING_SECONDS = 1.0
+"""How long a report may wait for those of the trials that trained beside it."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +72,44 @@ class RankFailure:
 
 
 @dataclass(frozen=True)
-class RankStep:
-    """What one advance of a rank brought: exactly one of the first four is there.
+class RankReport:
+    """What one trial brought: exactly one of the last three is there.
 
     Attributes:
+        trial_id: Whose it is.
         record: An epoch's measurements.
         result: The finished trial's record.
-        given_up: Why one trial of a pack, and no other, cannot go on.
-        failure: Why nothing here can go on.
-        trial_id: Whose step it is; empty for a failure.
-        is_last: Whether all trials have ended.
+        given_up: Why this trial of a pack, and no other, cannot go on.
     """
 
+    trial_id: str
     record: EpochRecord | None = None
     result: TrialResult | None = None
     given_up: RankFailure | None = None
+
+
+@dataclass(frozen=True)
+class RankStep:
+    """What one advance of a rank brought.
+
+    Attributes:
+        reports: One, or several trials'.
+        failure: Why nothing here can go on; then there are no reports.
+        is_last: Whether all trials have ended.
+    """
+
+    reports: tuple[RankReport, ...] = ()
     failure: RankFailure | None = None
-    trial_id: str = ""
     is_last: bool = False
+
+
+Contents = bytes | dict[str, bytes | None] | None
+"""The bytes that come with one report, which travel as they are; of several reports, by their trials' ids."""
+
+
+def content_of(contents: Contents, trial_id: str) -> bytes | None:
+    """Return the bytes that came with a trial's report."""
+    return contents[trial_id] if isinstance(contents, dict) else contents
 
 
 class Rank:
@@ -107,6 +133,7 @@ class Rank:
         self._steps: Iterator[Any] | None = None
         self._trial_ids: list[str] = []
         self._num_open = 0
+        self._failure: RankFailure | None = None
 
     def describe(self) -> RankIdentity:
         """Return where this rank lives and the digest of the sources that it imports."""
@@ -159,6 +186,7 @@ class Rank:
         from benchmark.spec import TrialSpec
 
         self._let_go()
+        self._failure = None
         specs = [TrialSpec.model_validate_json(spec_json) for spec_json in spec_jsons]
         plan = LaunchPlan.model_validate_json(plan_json)
         self._trial_ids, self._num_open = [spec.trial_id for spec in specs], len(specs)
@@ -167,25 +195,46 @@ class Rank:
         else:
             self._steps = self._load(self._program.pack_steps)(specs, plan, checkpoints)
 
-    def advance(self) -> tuple[RankStep, bytes | None, bytes | None]:
-        """Run up to the next report.
+    def advance(self) -> tuple[RankStep, Contents, Contents]:
+        """Run up to the next report, and through those that follow it at once.
+
+        A failure behind reports is told by the next advance, so that they arrive.
 
         Returns:
-            The step; a checkpoint after an epoch, or the adapter's weights at the end; the predictions at the end.
+            The step; its checkpoints, or the adapters' weights at the end; the predictions at the end.
         """
-        from benchmark.training.failure import status_of
-
-        try:
-            step = self._next()
-        except Exception as error:
-            step = RankStep(failure=RankFailure(*status_of(error)), is_last=True), None, None
-        if step[0].is_last:
+        reports, checkpoints, predictions = self._gathered()
+        failure = None if reports else self._failure
+        step = RankStep(tuple(reports), failure, is_last=failure is not None or self._num_open == 0)
+        if step.is_last:
             self._let_go()
         elif has_limited_address_space():
             give_back()  # Ray copies a checkpoint with new threads, and ends the process where they find no room
-        return step
+        return step, checkpoints, predictions
 
-    def _next(self) -> tuple[RankStep, bytes | None, bytes | None]:
+    def _gathered(self) -> tuple[list[RankReport], Contents, Contents]:
+        from benchmark.training.failure import status_of
+
+        reports: list[RankReport] = []
+        checkpoints: dict[str, bytes | None] = {}
+        predictions: dict[str, bytes | None] = {}
+        is_followed, ends = self._failure is None, math.inf
+        while is_followed and time.monotonic() < ends:
+            try:
+                report, checkpoint, predicted, is_followed = self._next()
+            except Exception as error:
+                self._failure = RankFailure(*status_of(error))
+                break
+            reports.append(report)
+            checkpoints[report.trial_id], predictions[report.trial_id] = checkpoint, predicted
+            # Ranks must stop at the same report, and each has a clock of its own.
+            ends = min(ends, time.monotonic() + GATHERING_SECONDS) if self._world_size == 1 else -math.inf
+        if len(reports) == 1:
+            return reports, checkpoint, predicted
+        return reports, checkpoints, predictions
+
+    def _next(self) -> tuple[RankReport, bytes | None, bytes | None, bool]:
+        """Return a report, its checkpoint, its predictions, and whether another follows at once."""
         from benchmark.result import TrialOutcome
         from benchmark.training.failure import status_of
         from benchmark.training.trial import MemberReport
@@ -195,17 +244,16 @@ class Rank:
         report = next(self._steps, None)
         if report is None:
             raise RuntimeError("the trial ended without an outcome")
-        trial_id = self._trial_ids[0]
+        trial_id, is_followed = self._trial_ids[0], False
         if isinstance(report, MemberReport):
+            is_followed = report.is_followed
             trial_id, report = report.trial_id, report.report
         if not isinstance(report, TrialOutcome | Exception):
-            return RankStep(record=report.record, trial_id=trial_id), report.checkpoint, None
+            return RankReport(trial_id, record=report.record), report.checkpoint, None, is_followed
         self._num_open -= 1
-        is_last = self._num_open == 0
         if isinstance(report, TrialOutcome):
-            step = RankStep(result=report.result, trial_id=trial_id, is_last=is_last)
-            return step, report.checkpoint, report.predictions
-        return RankStep(given_up=RankFailure(*status_of(report)), trial_id=trial_id, is_last=is_last), None, None
+            return RankReport(trial_id, result=report.result), report.checkpoint, report.predictions, is_followed
+        return RankReport(trial_id, given_up=RankFailure(*status_of(report))), None, None, is_followed
 
     def _let_go(self) -> None:
         if self._steps is not None:

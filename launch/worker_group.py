@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmark.errors import TrialError
-from benchmark.result import EpochRecord, TrialResult, TrialStatus
+from benchmark.result import TrialStatus
 from benchmark.training.failure import status_of
 from benchmark.training.process_group import LOOPBACK_ADDRESS
 from launch.cluster import living_nodes
 from launch.limits import HEARTBEAT, NO_LIMITS, Pulse, TrialLimits
 from launch.memory_kills import MemoryKills, memory_kills_since
-from launch.ranks import Rank, RankFailure, RankIdentity, RankStep, TrialProgram
+from launch.ranks import Rank, RankFailure, RankIdentity, RankReport, RankStep, TrialProgram
 from launch.resources import TrialResources
 from launch.staging import Sources, check_sources
 
@@ -80,21 +80,15 @@ class GroupStep:
     """One step of all ranks, as rank 0 reports it; the bytes stay where they are, behind references.
 
     Attributes:
-        trial_id: Whose step it is.
-        record: An epoch's measurements, or none at the end.
-        result: The finished trial's record, or none before.
-        given_up: Why this trial of a pack, and no other, cannot go on.
+        reports: One, or several trials'.
         is_last: Whether all trials have ended.
-        checkpoint: Reference to the bytes to resume from, or to the adapter's weights at the end.
-        predictions: Reference to the predictions' bytes at the end.
+        checkpoints: Reference to what to resume from (`Contents`), or to the adapters' weights at the end.
+        predictions: Reference to the predictions (`Contents`) at the end.
     """
 
-    trial_id: str
-    record: EpochRecord | None
-    result: TrialResult | None
-    given_up: RankFailure | None
+    reports: tuple[RankReport, ...]
     is_last: bool
-    checkpoint: Any
+    checkpoints: Any
     predictions: Any
 
 
@@ -183,13 +177,10 @@ class WorkerGroup:
         """
         returned, self._under_way = self._under_way, []
         steps = self._watched([references[0] for references in returned], seconds_left)
-        _, checkpoint, predictions = returned[0]
-        first = steps[0]
-        if not first.is_last:
+        _, checkpoints, predictions = returned[0]
+        if not steps[0].is_last:
             self._send_on()
-        return GroupStep(
-            first.trial_id, first.record, first.result, first.given_up, first.is_last, checkpoint, predictions
-        )
+        return GroupStep(steps[0].reports, steps[0].is_last, checkpoints, predictions)
 
     def kill(self) -> None:
         """End the ranks at once, wherever they are."""

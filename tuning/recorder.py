@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
-from tuning.ledger import Ledger
+from launch.ranks import Contents, content_of
+from tuning.ledger import Ledger, LedgerEpoch
 from tuning.soups import ingredients
 
 
@@ -61,13 +62,24 @@ class Recorder:
             return assignment, ingredients(self._ledger, soup)
         return assignment, point.checkpoint if point else None
 
-    def record_epoch(self, trial_id: str, record: EpochRecord, checkpoint: bytes | None, wall_seconds: float) -> None:
-        """Record an epoch and its checkpoint."""
-        self._ledger.record_epoch(trial_id, record, checkpoint, wall_seconds)
+    def record_epochs(self, records: Sequence[tuple[str, EpochRecord, float]], checkpoints: Contents) -> None:
+        """Record epochs of different trials with their checkpoints.
 
-    def record_result(self, result: TrialResult, checkpoint: bytes | None, predictions: bytes | None) -> None:
+        Args:
+            records: The trial's id, what the epoch measured, and what the trial has cost up to here, in seconds.
+            checkpoints: What they resume from.
+        """
+        self._ledger.record_epochs(
+            [
+                LedgerEpoch(trial_id, record, content_of(checkpoints, trial_id), seconds)
+                for trial_id, record, seconds in records
+            ]
+        )
+
+    def record_result(self, result: TrialResult, weights: Contents, predictions: Contents) -> None:
         """Record a trial that ran to its end."""
-        self._ledger.record_outcome(TrialOutcome(result, predictions, checkpoint), self._study)
+        own = (content_of(contents, result.trial_id) for contents in (predictions, weights))
+        self._ledger.record_outcome(TrialOutcome(result, *own), self._study)
 
     def record_failure(self, trial_id: str, status: TrialStatus, reason: str) -> None:
         """Record a trial that did not, with the epochs it got through."""

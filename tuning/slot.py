@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.result import EpochRecord, TrialResult, TrialStatus
 from launch.limits import NO_LIMITS, TrialLimits
-from launch.ranks import RankFailure
+from launch.ranks import RankFailure, RankReport
 from launch.worker_group import GroupFailedError, GroupStep, PastLimitError, WorkerGroup
 from tuning.micro_batches import MicroBatches
 from tuning.recorder import Assignment
@@ -24,19 +24,30 @@ MAX_RETRIES = 2
 
 
 @dataclass(frozen=True)
+class SlotReport:
+    """What one trial brought.
+
+    Attributes:
+        trial_id: Whose it is.
+        record: An epoch's record, or none at the end.
+        status: How the trial ended, or none before.
+    """
+
+    trial_id: str
+    record: EpochRecord | None = None
+    status: TrialStatus | None = None
+
+
+@dataclass(frozen=True)
 class SlotStep:
     """What one step of a slot brought.
 
     Attributes:
-        trial_id: Whose step it is; none where all trials had ended before.
-        record: An epoch's record, or none at the end.
-        status: How the trial ended, or none before.
+        reports: One, or several trials'; none where all trials had ended before.
         is_last: Whether the slot has nothing left to do.
     """
 
-    trial_id: str | None
-    record: EpochRecord | None = None
-    status: TrialStatus | None = None
+    reports: list[SlotReport]
     is_last: bool = False
 
 
@@ -100,9 +111,9 @@ class Slot:
                 return self._recorded(step)
             assert self._failure is not None
             if len(self._lots[0]) == 1:
-                return self._close_failed(self._failure)
+                return SlotStep([self._close_failed(self._failure)], is_last=not self._lots)
             self._break_up()
-        return SlotStep(None, is_last=True)
+        return SlotStep([], is_last=True)
 
     def end(self) -> None:
         """End the ranks, once all that they reported is written."""
@@ -179,24 +190,30 @@ class Slot:
     def _recorded(self, step: GroupStep) -> SlotStep:
         """Write down what a step brought."""
         self._charge()
-        if step.record is not None:
-            return self._record_epoch(step.trial_id, step.record, step.checkpoint)
-        if step.given_up is not None:
-            return self._close(step.trial_id, self._write_failure(step.trial_id, step.given_up))
-        assert step.result is not None
-        result = self._with_wall_seconds(step.result)
+        self._record_epochs(step)
+        reports = [self._reported(report, step) for report in step.reports]
+        return SlotStep(reports, is_last=not self._lots)
+
+    def _record_epochs(self, step: GroupStep) -> None:
+        spent = self._spent_seconds
+        records = [(one.trial_id, one.record, spent[one.trial_id]) for one in step.reports if one.record is not None]
+        if records:
+            # The next epoch runs while this one is written; one a trial may be on its way, no more.
+            self._settle(keep=len(self._lots[0]) // len(step.reports))
+            self._unwritten.append(self._recorder.record_epochs.remote(records, step.checkpoints))
+
+    def _reported(self, report: RankReport, step: GroupStep) -> SlotReport:
+        if report.record is not None:
+            return SlotReport(report.trial_id, record=report.record)
+        if report.given_up is not None:
+            return self._close(report.trial_id, self._write_failure(report.trial_id, report.given_up))
+        assert report.result is not None
+        result = self._with_wall_seconds(report.result)
         self._settle(keep=0)
-        self._unwritten.append(self._recorder.record_result.remote(result, step.checkpoint, step.predictions))
-        return self._close(step.trial_id, result.status)
+        self._unwritten.append(self._recorder.record_result.remote(result, step.checkpoints, step.predictions))
+        return self._close(report.trial_id, result.status)
 
-    def _record_epoch(self, trial_id: str, record: EpochRecord, checkpoint: Any) -> SlotStep:
-        # The next epoch runs while this one is written; one a trial may be on its way, no more.
-        self._settle(keep=len(self._lots[0]))
-        spent = self._spent_seconds[trial_id]
-        self._unwritten.append(self._recorder.record_epoch.remote(trial_id, record, checkpoint, spent))
-        return SlotStep(trial_id, record=record)
-
-    def _close_failed(self, failure: RankFailure) -> SlotStep:
+    def _close_failed(self, failure: RankFailure) -> SlotReport:
         self._charge()
         (trial_id,) = self._lots[0]
         self._failure = None
@@ -212,7 +229,7 @@ class Slot:
         self._unwritten.append(self._recorder.record_failure.remote(trial_id, failure.status, failure.reason))
         return failure.status
 
-    def _close(self, trial_id: str, status: TrialStatus) -> SlotStep:
+    def _close(self, trial_id: str, status: TrialStatus) -> SlotReport:
         """Take a trial that has ended out of the slot; after the last of a lot the next one begins."""
         self._settle(keep=0)
         self._lots[0].remove(trial_id)
@@ -220,7 +237,7 @@ class Slot:
             del self._lots[0]
             self._must_begin = True
             self._num_retries = 0
-        return SlotStep(trial_id, status=status, is_last=not self._lots)
+        return SlotReport(trial_id, status=status)
 
     def _with_wall_seconds(self, result: TrialResult) -> TrialResult:
         if result.cost is None:

@@ -21,11 +21,9 @@ with lasting_imports():
 TRIAL_IDS = "benchmark_trial_ids"
 """The key of Tune's configuration for the trials of a pack, or the one trial. Tune has a `trial_id` of its own."""
 
-TRIAL_ID = "benchmark_trial_id"
-RECORD = "record"
-STATUS = "status"
+REPORTS = "reports"
 REFUSAL = "refusal"
-"""Keys of what a step reports: whose it is, an epoch's JSON, the trial's final status, or why no trial may run here."""
+"""Keys of what a step reports: what trials brought (`SlotReport`), or why no trial may run here."""
 
 _SEPARATOR = ","
 
@@ -62,7 +60,7 @@ class SlotSettings:
 
 
 class SlotTrainable(tune.Trainable):
-    """Runs trials in one slot; a step is an epoch of one of them."""
+    """Runs trials in one slot; a step is an epoch of one of them, or of several that train in one pass."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the slot and the first trials. The slot's start is part of their wall time."""
@@ -86,11 +84,10 @@ class SlotTrainable(tune.Trainable):
             step = self._slot.step()
         except SourceMismatchError as error:
             return {REFUSAL: str(error), "done": True}
-        if step.record is not None:
-            scores = {"epoch": step.record.epoch, "validation_top1": step.record.validation_top1}
-            return {TRIAL_ID: step.trial_id, RECORD: step.record.model_dump_json(), **scores}
-        ended = {} if step.status is None else {TRIAL_ID: step.trial_id, STATUS: step.status.value}
-        return {**ended, "done": step.is_last}
+        # What a search decides by: its trials are alone, since one of a pack cannot be given up by Tune.
+        alone = step.reports[0].record if len(step.reports) == 1 else None
+        scores = {"epoch": alone.epoch, "validation_top1": alone.validation_top1} if alone else {}
+        return {REPORTS: step.reports, **scores, "done": step.is_last}
 
     def get_auto_filled_metrics(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Leave the configuration out of what Tune adds to a report: the driver has it, and would keep every copy."""

@@ -15,10 +15,8 @@ from ray.tune import Callback, Stopper
 from benchmark.result import EpochRecord, TrialStatus
 from tuning.placement_watch import PlacementWatch
 from tuning.trainable import (
-    RECORD,
     REFUSAL,
-    STATUS,
-    TRIAL_ID,
+    REPORTS,
     TRIAL_IDS,
     SlotSettings,
     SlotTrainable,
@@ -107,11 +105,12 @@ class DriverSide(Callback, Stopper):
         """Tune: a step has ended."""
         if REFUSAL in result:
             self.refusal = result[REFUSAL]
-        elif RECORD in result:
-            self._observer.on_epoch(result[TRIAL_ID], EpochRecord.model_validate_json(result[RECORD]))
-        elif STATUS in result:
-            self.statuses[result[TRIAL_ID]] = TrialStatus(result[STATUS])
-            self._observer.on_trial_ended(result[TRIAL_ID], self.statuses[result[TRIAL_ID]])
+        for report in result.get(REPORTS, ()):
+            if report.record is not None:
+                self._observer.on_epoch(report.trial_id, report.record)
+            if report.status is not None:
+                self.statuses[report.trial_id] = report.status
+                self._observer.on_trial_ended(report.trial_id, report.status)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune: the trials are over, by themselves or because the search gave one up."""

@@ -37,10 +37,12 @@ class MemberReport:
     Attributes:
         trial_id: Whose it is.
         report: An epoch; the outcome (rank 0's is the complete one); or why this trial, and no other, cannot go on.
+        is_followed: Whether another trial's report comes next, without a step of training between.
     """
 
     trial_id: str
     report: EpochReport | TrialOutcome | DivergedError
+    is_followed: bool = False
 
 
 def trial_steps(
@@ -98,22 +100,24 @@ def pack_steps(
 
 
 def _steps(pack: Pack, members: Sequence[OpenTrial]) -> Iterator[MemberReport]:
-    for member in members:
-        if not member.state.records:
-            yield _report(pack, member, member.measure_start())
+    fresh = [member for member in members if not member.state.records]
+    for member in fresh:
+        yield _report(pack, member, member.measure_start(), is_followed=member is not fresh[-1])
     running = list(members)
     while running:
         ended = [member for member in running if member.next_epoch is None]
         running = [member for member in running if member not in ended]
         for member in ended:
             member.restore_selected()
-            yield MemberReport(member.spec.trial_id, member.finish())
-        for member, trained in zip(list(running), _trained(pack, running), strict=True):
+            yield MemberReport(member.spec.trial_id, member.finish(), is_followed=member is not ended[-1])
+        side_by_side = list(running)
+        for member, trained in zip(side_by_side, _trained(pack, running), strict=True):
+            is_followed = member is not side_by_side[-1]
             if trained.divergence is not None:
                 running.remove(member)
-                yield MemberReport(member.spec.trial_id, trained.divergence)
+                yield MemberReport(member.spec.trial_id, trained.divergence, is_followed)
             else:
-                yield _report(pack, member, member.close_epoch(trained))
+                yield _report(pack, member, member.close_epoch(trained), is_followed)
 
 
 def _trained(pack: Pack, members: list[OpenTrial]) -> list[TrainedEpoch]:
@@ -122,5 +126,6 @@ def _trained(pack: Pack, members: list[OpenTrial]) -> list[TrainedEpoch]:
     return pack.train_epoch(members) if members else []
 
 
-def _report(pack: Pack, member: OpenTrial, record: EpochRecord) -> MemberReport:
-    return MemberReport(member.spec.trial_id, EpochReport(record, member.checkpoint(pack.moments(member))))
+def _report(pack: Pack, member: OpenTrial, record: EpochRecord, is_followed: bool) -> MemberReport:
+    report = EpochReport(record, member.checkpoint(pack.moments(member)))
+    return MemberReport(member.spec.trial_id, report, is_followed)

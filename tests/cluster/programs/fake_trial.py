@@ -43,6 +43,7 @@ def pack_steps(
     pairs = zip(specs, checkpoints, strict=True)
     running = {spec.trial_id: trial_steps(spec, plan, checkpoint) for spec, checkpoint in pairs}
     while running:
+        last = list(running)[-1]
         for trial_id, steps in list(running.items()):
             try:
                 report: EpochReport | TrialOutcome | DivergedError = next(steps)
@@ -50,7 +51,7 @@ def pack_steps(
                 report = error
             if not isinstance(report, EpochReport):
                 del running[trial_id]
-            yield MemberReport(trial_id, report)
+            yield MemberReport(trial_id, report, is_followed=trial_id != last)
 
 
 def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None:
