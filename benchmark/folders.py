@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -17,18 +18,39 @@ OWNER_FILE = "owner.json"
 """In a temporary folder: which process made it, so that the next run can tell what a killed one has left."""
 
 
-def claim(folder: Path) -> None:
-    """Write down that this process made a temporary folder."""
+def claimed_folder(parent: Path | None = None) -> Path:
+    """Make a temporary folder, and write down in it that this process did.
+
+    Args:
+        parent: Where; none for the system's folder of temporary files.
+    """
     pid = os.getpid()
-    owner = {"pid": pid, "start_ticks": _start_ticks(pid), **_surroundings()}
-    (folder / OWNER_FILE).write_text(json.dumps(owner))
+    owner = json.dumps({"pid": pid, "start_ticks": _start_ticks(pid), **_surroundings()})
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
+    (folder / OWNER_FILE).write_text(owner)
+    return folder
+
+
+def remove_claimed(folder: Path) -> None:
+    """Remove a temporary folder, as far as nobody writes into it meanwhile.
+
+    Who made it goes last: where this process is killed on the way, the next run still knows the folder as left over.
+    """
+    with contextlib.suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != OWNER_FILE:
+                entry.unlink(missing_ok=True)
+        if [entry.name for entry in folder.iterdir()] in ([], [OWNER_FILE]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_left_over(owner_file: Path) -> bool:
     """Return whether the process that claimed a folder has ended; not where only another host or container knows.
 
     Args:
-        owner_file: What `claim` wrote.
+        owner_file: What `claimed_folder` wrote.
 
     Raises:
         OSError: The file is gone.
@@ -65,11 +87,13 @@ def _surroundings() -> dict[str, str]:
 @contextlib.contextmanager
 def own_temporary_folder() -> Iterator[Path]:
     """Make an empty folder that goes with the block; one of a killed process goes with the next run's start."""
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as outer:
-        claim(Path(outer))
-        folder = Path(outer) / "files"
+    outer = claimed_folder()
+    try:
+        folder = outer / "files"
         folder.mkdir()
         yield folder
+    finally:
+        remove_claimed(outer)
 
 
 def require_writable_folder(folder: Path, where: str) -> None:

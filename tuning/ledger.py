@@ -86,23 +86,6 @@ class ResumePoint:
     wall_seconds: float
 
 
-@dataclass(frozen=True)
-class LedgerEpoch:
-    """An epoch as it is recorded.
-
-    Attributes:
-        trial_id: Whose epoch.
-        record: What it measured.
-        checkpoint: The bytes to resume from, or none where the trial gives none.
-        wall_seconds: What the trial has cost up to here, earlier tries included.
-    """
-
-    trial_id: str
-    record: EpochRecord
-    checkpoint: bytes | None
-    wall_seconds: float = 0.0
-
-
 class Ledger:
     """The record of all trials of one output directory. One process writes, others may read."""
 
@@ -153,27 +136,26 @@ class Ledger:
     def record_epoch(
         self, trial_id: str, record: EpochRecord, checkpoint: bytes | None, wall_seconds: float = 0.0
     ) -> None:
-        """Record one epoch, as `record_epochs` does several."""
-        self.record_epochs([LedgerEpoch(trial_id, record, checkpoint, wall_seconds)])
+        """Record an epoch and what to resume from after it; an epoch that ran before is replaced.
 
-    def record_epochs(self, epochs: Sequence[LedgerEpoch]) -> None:
-        """Record epochs and what to resume from after each; an epoch that ran before is replaced."""
-        for one in epochs:
-            if one.checkpoint is not None:
-                self._rotate_checkpoint(one.trial_id, one.checkpoint)
-        rows = [
-            (
-                one.trial_id,
-                one.record.epoch,
-                one.record.model_dump_json(),
-                one.record.validation_top1,
-                _sha256(one.checkpoint),
-                one.wall_seconds,
-            )
-            for one in epochs
-        ]
+        Args:
+            trial_id: Whose epoch.
+            record: What it measured.
+            checkpoint: The bytes to resume from, or none where the trial gives none.
+            wall_seconds: What the trial has cost up to here, earlier tries included.
+        """
+        if checkpoint is not None:
+            self._rotate_checkpoint(trial_id, checkpoint)
+        row = (
+            trial_id,
+            record.epoch,
+            record.model_dump_json(),
+            record.validation_top1,
+            _sha256(checkpoint),
+            wall_seconds,
+        )
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def record_outcome(self, outcome: TrialOutcome, study: str | None = None) -> None:
         """Record how a trial ended. Its checkpoints go as soon as the status is final.

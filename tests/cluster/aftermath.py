@@ -110,7 +110,7 @@ def assert_nothing_left(folder: Path, shared_memory_before: set[str], patience_s
     while processes_below(folder) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert processes_below(folder) == []
-    assert list(folder.glob("adaptertune-*")) == []
+    assert [str(file) for own in folder.glob("adaptertune-*") for file in (own, *own.rglob("*"))] == []
     assert orphaned_shared_memory(shared_memory_before) == []
 
 

@@ -47,6 +47,19 @@ def test_leftovers_are_removed_when_their_process_is_known_to_be_gone(changed, s
     assert not own.exists()
 
 
+def test_folder_is_known_as_left_over_when_its_process_was_killed_while_it_removed_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_temporary_root", lambda: tmp_path)
+    program = "import os, shutil, signal\nfrom benchmark import folders\nown = folders.claimed_folder()\n"
+    program += "for name in 'abc': (own / name).mkdir()\n"
+    program += "shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\nfolders.remove_claimed(own)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=environment, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "owner.json").exists()
+    cluster.remove_leftovers()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folder_for_files_on_their_way_is_removed_when_its_process_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_temporary_root", lambda: tmp_path)
     program = "import time; from benchmark.folders import own_temporary_folder as own\n"
