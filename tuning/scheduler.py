@@ -228,13 +228,23 @@ class _Run:
         return SlotSettings(shape, self._program, self._cluster.sources, recorder, time.time(), self._limits)
 
     def _record_the_rest(self, driver_side: DriverSide, trials: dict[str, tuple[str, str]]) -> dict[str, TrialStatus]:
-        """Record the trials whose slot could not do it: given up by the search, or lost with their slot."""
+        """Record the trials whose slot could not do it: given up by the search, or lost with their slot.
+
+        One that the ledger knows as ended stays as it is: its slot was lost before this process heard of it.
+        """
         endings = dict.fromkeys(driver_side.cut_short, (TrialStatus.PRUNED, "given up by the search"))
         endings |= {trial_id: (TrialStatus.NODE_LOST, error) for trial_id, error in driver_side.errors.items()}
+        entries = self._ledger.entries(list(endings))
+        statuses: dict[str, TrialStatus] = {}
         for trial_id, (status, reason) in endings.items():
-            record_failure(self._ledger, self._study, trials[trial_id][0], status, reason)
-            self._observer.on_trial_ended(trial_id, status)
-        return {trial_id: status for trial_id, (status, _) in endings.items()}
+            entry = entries.get(trial_id)
+            if entry is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final:
+                statuses[trial_id] = entry.state
+            else:
+                record_failure(self._ledger, self._study, trials[trial_id][0], status, reason)
+                statuses[trial_id] = status
+            self._observer.on_trial_ended(trial_id, statuses[trial_id])
+        return statuses
 
 
 def _without_final(trials: Sequence[ScheduledTrial], ledger: Ledger) -> list[ScheduledTrial]:
