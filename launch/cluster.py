@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import socket
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MissingError, RequestError
-from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claim, is_left_over
+from benchmark.folders import OWNER_FILE, TEMPORARY_PREFIX, claimed_folder, is_left_over, remove_claimed
 from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.allocation import allocation_environment
 from launch.fork_start import Preload, ServedNode, may_fork
@@ -114,14 +113,14 @@ def connect(
             if address == "local" and preload is not None and may_fork():
                 node.start_server(folder, folder / "code", preload)
             _reread_settings()
-            with logged_messages():
+            with logged_messages(), _disconnected_after(folder, node):
                 sources = compile_sources(folder / "code")
                 _initialise(address, num_cpus, folder, meanwhile, node)
                 # Without its head Ray may not even come to an end here: the watch sees to that too.
                 with _watched(address), _disconnected_after(folder, node):
                     yield _describe(address, sources, folder)
         finally:
-            _disconnect(folder, node)
+            node.end_server()
 
 
 def remove_leftovers() -> None:
@@ -130,7 +129,7 @@ def remove_leftovers() -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             if is_left_over(owner_file):
                 _end_processes_of(owner_file.parent, timeout_seconds=0)
-                shutil.rmtree(owner_file.parent, ignore_errors=True)
+                remove_claimed(owner_file.parent)
 
 
 def living_nodes() -> tuple[Node, ...]:
@@ -304,9 +303,8 @@ def _processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 @contextlib.contextmanager
 def _own_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=_temporary_root()))
+    folder = claimed_folder(_temporary_root())
     try:
-        claim(folder)
         yield folder
     finally:
         _remove(folder)
@@ -315,7 +313,7 @@ def _own_folder() -> Iterator[Path]:
 def _remove(folder: Path) -> None:
     """Remove a folder into which a process on its way out may still write: again, until it stays gone."""
     for _ in range(_NUM_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_claimed(folder)
         if not folder.exists():
             return
         time.sleep(_SECONDS_BETWEEN_REMOVALS)
@@ -345,7 +343,8 @@ def _environment(address: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        _reread_settings()
+        if "ray" in sys.modules:  # not where its import was interrupted
+            _reread_settings()
 
 
 @functools.cache

@@ -5,7 +5,7 @@ DeepSpeed anew. `forked_worker.py` asks here instead: the server forks, and its 
 environment, folder and files, and runs Ray's own worker. What was imported stays shared in memory.
 
 A child must be what a process of its own would be. So the server refuses, and the worker starts in Ray's way, where
-- the environment asked for is another than the one that the server imported under;
+- the environment asked for is another than the one that the server imported under, but for what imports set;
 - a thread of Python's runs here, which a fork would not take along. (The threads of numpy's OpenBLAS and of Arrow's
   allocator are their libraries' own, which see to a fork.)
 - two children would draw the same random identities, since something has drawn one here.
@@ -173,13 +173,10 @@ class ForkServer:
 
     def _may_fork(self, request: Request) -> bool:
         wanted, own = request.import_environment, self._environment
-        added = {name: value for name, value in os.environ.items() if name not in own}
+        differing = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
         # What imports have set here, they may have set in the driver too, before it started its node.
-        differing = {
-            name
-            for name in wanted.keys() | own.keys()
-            if wanted.get(name) != own.get(name) and wanted.get(name, "") != added.get(name)
-        }
+        added = {name: value for name, value in os.environ.items() if name not in own}
+        differing -= {name for name, value in added.items() if wanted.get(name) == value}
         return differing <= _MAY_DIFFER and threading.active_count() == 1 and self._draws_apart()
 
     def _draws_apart(self) -> bool:

@@ -29,7 +29,8 @@ DEEPSPEED = "benchmark.training.quiet_deepspeed"
 
 
 GATHERING_SECONDS = 1.0
-"""How long a report may wait for those of the trials that trained beside it."""
+"""How long an epoch's report may wait for those of the trials that trained beside it, the next of which is expected to
+take as long as its own evaluation did."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,8 @@ class Rank:
         reports: list[RankReport] = []
         checkpoints: dict[str, bytes | None] = {}
         predictions: dict[str, bytes | None] = {}
-        is_followed, ends = self._failure is None, math.inf
-        while is_followed and time.monotonic() < ends:
+        may_go_on, ends, evaluation_seconds = self._failure is None, math.inf, math.inf
+        while may_go_on:
             try:
                 report, checkpoint, predicted, is_followed = self._next()
             except Exception as error:
@@ -227,8 +228,10 @@ class Rank:
                 break
             reports.append(report)
             checkpoints[report.trial_id], predictions[report.trial_id] = checkpoint, predicted
-            # Ranks must stop at the same report, and each has a clock of its own.
-            ends = min(ends, time.monotonic() + GATHERING_SECONDS) if self._world_size == 1 else -math.inf
+            ends = min(ends, time.monotonic() + GATHERING_SECONDS)
+            evaluation_seconds = report.record.evaluation_seconds if report.record else evaluation_seconds
+            # Ranks side by side must stop at the same report, and each has a clock of its own.
+            may_go_on = is_followed and self._world_size == 1 and time.monotonic() + evaluation_seconds < ends
         if len(reports) == 1:
             return reports, checkpoint, predicted
         return reports, checkpoints, predictions

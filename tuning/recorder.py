@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
 from launch.ranks import Contents, content_of
-from tuning.ledger import Ledger, LedgerEpoch
+from tuning.ledger import Ledger
 from tuning.soups import ingredients
 
 
@@ -69,12 +69,8 @@ class Recorder:
             records: The trial's id, what the epoch measured, and what the trial has cost up to here, in seconds.
             checkpoints: What they resume from.
         """
-        self._ledger.record_epochs(
-            [
-                LedgerEpoch(trial_id, record, content_of(checkpoints, trial_id), seconds)
-                for trial_id, record, seconds in records
-            ]
-        )
+        for trial_id, record, wall_seconds in records:
+            self._ledger.record_epoch(trial_id, record, content_of(checkpoints, trial_id), wall_seconds)
 
     def record_result(self, result: TrialResult, weights: Contents, predictions: Contents) -> None:
         """Record a trial that ran to its end."""

@@ -94,7 +94,7 @@ class Slot:
         self._failure = None
 
     def step(self) -> SlotStep:
-        """Run up to the next report. Never raises for what happens inside a trial.
+        """Run up to the ranks' next reports. Never raises for what happens inside a trial.
 
         Raises:
             SourceMismatchError: A rank imports other sources than the driver.
@@ -199,7 +199,7 @@ class Slot:
         records = [(one.trial_id, one.record, spent[one.trial_id]) for one in step.reports if one.record is not None]
         if records:
             # The next epoch runs while this one is written; one a trial may be on its way, no more.
-            self._settle(keep=len(self._lots[0]) // len(step.reports))
+            self._settle(keep=len(self._lots[0]) - len(step.reports))
             self._unwritten.append(self._recorder.record_epochs.remote(records, step.checkpoints))
 
     def _reported(self, report: RankReport, step: GroupStep) -> SlotReport:

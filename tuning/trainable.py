@@ -79,7 +79,7 @@ class SlotTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run up to the next epoch of a trial, or its end."""
+        """Run up to the next epoch of a trial, or of several side by side, or to a trial's end."""
         try:
             step = self._slot.step()
         except SourceMismatchError as error:

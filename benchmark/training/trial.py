@@ -37,7 +37,7 @@ class MemberReport:
     Attributes:
         trial_id: Whose it is.
         report: An epoch; the outcome (rank 0's is the complete one); or why this trial, and no other, cannot go on.
-        is_followed: Whether another trial's report comes next, without a step of training between.
+        is_followed: Whether the next report is another trial's of the same epoch, without a step of training between.
     """
 
     trial_id: str
@@ -109,7 +109,7 @@ def _steps(pack: Pack, members: Sequence[OpenTrial]) -> Iterator[MemberReport]:
         running = [member for member in running if member not in ended]
         for member in ended:
             member.restore_selected()
-            yield MemberReport(member.spec.trial_id, member.finish(), is_followed=member is not ended[-1])
+            yield MemberReport(member.spec.trial_id, member.finish())
         side_by_side = list(running)
         for member, trained in zip(side_by_side, _trained(pack, running), strict=True):
             is_followed = member is not side_by_side[-1]

@@ -51,7 +51,7 @@ def pack_steps(
                 report = error
             if not isinstance(report, EpochReport):
                 del running[trial_id]
-            yield MemberReport(trial_id, report, is_followed=trial_id != last)
+            yield MemberReport(trial_id, report, is_followed=isinstance(report, EpochReport) and trial_id != last)
 
 
 def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None:

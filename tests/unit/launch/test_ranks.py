@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,13 @@ script: list[Any] = []
 """What the trials do, in turn: a report, or an error that ends all."""
 
 
+@pytest.fixture(autouse=True)
+def collected_as_before() -> Iterator[None]:
+    """A rank hides what is left after a trial from the garbage collector, for as long as its process lives."""
+    yield
+    gc.unfreeze()
+
+
 def pack_steps(*_: Any) -> Iterator[MemberReport]:
     for event in script:
         if isinstance(event, Exception):
@@ -29,15 +37,16 @@ def pack_steps(*_: Any) -> Iterator[MemberReport]:
         yield event
 
 
-def epoch_of(trial_id: str, epoch: int, is_followed: bool = False) -> MemberReport:
-    return MemberReport(trial_id, EpochReport(epoch_record(epoch), f"{trial_id} {epoch}".encode()), is_followed)
+def epoch_of(trial_id: str, epoch: int, is_followed: bool = False, evaluation_seconds: float = 0.01) -> MemberReport:
+    record = epoch_record(epoch).model_copy(update={"evaluation_seconds": evaluation_seconds})
+    return MemberReport(trial_id, EpochReport(record, f"{trial_id} {epoch}".encode()), is_followed)
 
 
-def outcome_of(trial_id: str, is_followed: bool = False) -> MemberReport:
+def outcome_of(trial_id: str) -> MemberReport:
     result = TrialResult(
         trial_id=trial_id, condition_id="0" * 16, spec={}, status=TrialStatus.COMPLETED, reason=None, epochs=[]
     )
-    return MemberReport(trial_id, TrialOutcome(result, b"predictions", b"weights"), is_followed)
+    return MemberReport(trial_id, TrialOutcome(result, b"predictions", b"weights"))
 
 
 def rank_with(events: Sequence[Any], world_size: int = 1) -> Rank:
@@ -57,22 +66,37 @@ def steps_of(rank: Rank) -> Iterator[tuple[RankStep, Any, Any]]:
 
 
 EPOCHS = [epoch_of(A, 1, is_followed=True), epoch_of(B, 1, is_followed=True), epoch_of(C, 1)]
-OUTCOMES = [outcome_of(A, is_followed=True), outcome_of(B, is_followed=True), outcome_of(C)]
+OUTCOMES = [outcome_of(A), outcome_of(B), outcome_of(C)]
 
 
 def test_reports_of_one_epoch_are_handed_over_together_when_the_rank_is_alone() -> None:
-    (first, checkpoints, _), (last, weights, predictions) = steps_of(rank_with([*EPOCHS, *OUTCOMES]))
+    (first, checkpoints, _), *ends = steps_of(rank_with([*EPOCHS, *OUTCOMES]))
     assert [report.trial_id for report in first.reports] == [A, B, C] and not first.is_last
     assert content_of(checkpoints, B) == f"{B} 1".encode()
-    assert [report.trial_id for report in last.reports] == [A, B, C]
-    assert content_of(weights, C) == b"weights" and content_of(predictions, C) == b"predictions"
+    assert [[report.trial_id for report in step.reports] for step, _, _ in ends] == [[A], [B], [C]]
+    assert [step.is_last for step, _, _ in ends] == [False, False, True]
+    assert [(weights, predictions) for _, weights, predictions in ends] == [(b"weights", b"predictions")] * 3
 
 
-def test_report_waits_no_longer_than_it_may_when_the_others_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "GATHERING_SECONDS", 0.0)
-    steps = list(steps_of(rank_with([*EPOCHS, *OUTCOMES])))
-    assert [len(step.reports) for step, _, _ in steps] == [1] * 6
-    assert steps[0][1] == f"{A} 1".encode(), "the bytes of one report travel as they are"
+def test_report_waits_for_none_that_takes_too_long_by_its_own_evaluation() -> None:
+    slow = [epoch_of(A, 1, is_followed=True, evaluation_seconds=2.0), *EPOCHS[1:]]
+    first, second, *_ = steps_of(rank_with([*slow, *OUTCOMES]))
+    assert [report.trial_id for report in first[0].reports] == [A]
+    assert first[1] == f"{A} 1".encode(), "the bytes of one report travel as they are"
+    assert [report.trial_id for report in second[0].reports] == [B, C]
+
+
+def test_report_waits_for_a_second_in_all_when_many_others_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+
+    def advanced() -> float:
+        now[0] += 0.2  # with every look
+        return now[0]
+
+    monkeypatch.setattr(ranks.time, "monotonic", advanced)
+    many = [epoch_of(A, epoch, is_followed=True, evaluation_seconds=0.2) for epoch in range(20)]
+    first, *_ = steps_of(rank_with([*many, *EPOCHS, *OUTCOMES]))
+    assert len(first[0].reports) == 3
 
 
 def test_reports_come_one_by_one_when_ranks_work_side_by_side() -> None:
