@@ -7,9 +7,11 @@
 (b) `tuned_loop.py`: decoded images, batches on tensors, all trials in one process.
 (c) `adaptertune run` with its own Ray cluster, two slots of one core, and nothing cached of images or weights.
 
-Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Seconds in
-training and in evaluation are apart; for (c) they are the sum over trials divided by the slots. ViT-Ti/16 needs
-`ADAPTERTUNE_REAL_DATA`: its weights, and its CIFAR-10 images.
+Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Before each,
+the same program runs a small trial, untimed: some machines drop from memory what was not read for some minutes, and
+with it the libraries of the arm whose turn comes last. Seconds in training and in evaluation are apart; for (c) they
+are the sum over trials divided by the slots. ViT-Ti/16 needs `ADAPTERTUNE_REAL_DATA`: its weights, and its CIFAR-10
+images.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ class Backbone:
     name: str
     shape: dict[str, Any]
     weights: Path
+
+
+VIT_NANO = Backbone(
+    "vit_nano",
+    {"patch_size": 6, "embed_dim": 64, "depth": 6, "num_heads": 4, "mlp_ratio": 2.0, "img_size": 18},
+    REPOSITORY / "benchmark/backbones/weights/vit_nano.safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -104,10 +113,8 @@ def workloads(depth: int, epochs: int) -> list[Workload]:
 
 
 def backbone_of(options: argparse.Namespace) -> Backbone:
-    if options.backbone == "vit_nano":
-        weights = REPOSITORY / "benchmark/backbones/weights/vit_nano.safetensors"
-        shape = {"patch_size": 6, "embed_dim": 64, "depth": 6, "num_heads": 4, "mlp_ratio": 2.0, "img_size": 18}
-        return Backbone("vit_nano", shape, weights)
+    if options.backbone == VIT_NANO.name:
+        return VIT_NANO
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3, "img_size": options.image_size}
     return Backbone(name, shape, real_data() / f"{name}.safetensors")
@@ -179,9 +186,29 @@ def suite(study: Path) -> Seconds:
     return Seconds(whole, train / NUM_CORES, evaluation / NUM_CORES, sum(top1) / len(top1))
 
 
-def prepare(
-    folder: Path, workload: Workload, backbone: Backbone, num_classes: int, precision: str
-) -> tuple[Path, Path]:
+@dataclass(frozen=True)
+class Commands:
+    """One sweep as the arms are given it.
+
+    Attributes:
+        work: The plain arms'.
+        study: The suite's.
+    """
+
+    work: Path
+    study: Path
+
+    def run_after(self, small: Commands) -> tuple[Seconds, Seconds, Seconds]:
+        """Run the three arms, each after a small sweep of its own."""
+        reference(small.work)
+        of_reference = reference(self.work)
+        tuned(small.work)
+        of_tuned = tuned(self.work)
+        suite(small.study)
+        return of_reference, of_tuned, suite(self.study)
+
+
+def prepare(folder: Path, workload: Workload, backbone: Backbone, num_classes: int, precision: str) -> Commands:
     """Write what the plain arms and the suite are to run."""
     work = {
         "shape": backbone.shape,
@@ -213,10 +240,17 @@ def prepare(
             "precision": precision,
         },
     }
-    paths = folder / "work.json", folder / "sweep.yaml"
-    paths[0].write_text(json.dumps(work), encoding="utf-8")
-    paths[1].write_text(yaml.safe_dump(study), encoding="utf-8")
+    paths = Commands(folder / "work.json", folder / "sweep.yaml")
+    paths.work.write_text(json.dumps(work), encoding="utf-8")
+    paths.study.write_text(yaml.safe_dump(study), encoding="utf-8")
     return paths
+
+
+def prepare_small(folder: Path, precision: str) -> Commands:
+    """Write a sweep of one short trial, on digits."""
+    folder.mkdir()
+    num_classes = write_images(folder / "images", VIT_NANO, 2 * BATCH_IMAGES, BATCH_IMAGES)
+    return prepare(folder, Workload("small", (8,), ("all",), 1, 1, False), VIT_NANO, num_classes, precision)
 
 
 def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: int) -> None:
@@ -255,11 +289,12 @@ def main() -> int:
         folder = Path(temporary)
         os.environ[ROOT_VARIABLE] = str(folder / "cache")
         copy_empty_database(folder / "empty.db")
+        small = prepare_small(folder / "small", options.precision)
         num_classes = write_images(folder / "images", backbone, num_train, num_validation)
         for workload in workloads(backbone.shape["depth"], options.epochs):
             if options.only in workload.name:
-                work, study = prepare(folder, workload, backbone, num_classes, options.precision)
-                rounds = [(reference(work), tuned(work), suite(study)) for _ in range(options.rounds)]
+                commands = prepare(folder, workload, backbone, num_classes, options.precision)
+                rounds = [commands.run_after(small) for _ in range(options.rounds)]
                 num_trials = len(workload.trials(backbone.shape["depth"]))
                 show(workload.name, rounds, num_trials * workload.epochs * num_train)
     return 0
