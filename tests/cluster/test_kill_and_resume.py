@@ -24,7 +24,7 @@ from tests.cluster.aftermath import (
     shared_memory_files,
     short_folder,
 )
-from tests.cluster.study_command import start_run, write_study
+from tests.cluster.study_command import TRAINING, start_run, write_study
 from tuning.ledger import LedgerEntry
 from tuning.study import load_study
 
@@ -69,13 +69,13 @@ def story_of(study: Path, temporary: Path) -> Story:
     environment, shared_memory = {"TMPDIR": str(temporary)}, shared_memory_files()
 
     process = start_run(study, output, **environment)
-    wait_until(lambda: some_trial_is_past_its_first_epochs(look(output, trial_ids)), process)
+    wait_until(lambda: some_adapters_train(look(output, trial_ids)), process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=PATIENCE_SECONDS)
     interrupted_status, interrupted = process.returncode, look(output, trial_ids)
 
     process = start_run(study, output, **environment)
-    wait_until(lambda: one_is_done_and_another_runs(look(output, trial_ids)), process)
+    wait_until(lambda: one_is_done_and_another_goes_on(look(output, trial_ids), interrupted), process)
     process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
     started_at = {trial_id: result.provenance.started_at for trial_id, result in results(output, trial_ids).items()}
@@ -87,13 +87,16 @@ def story_of(study: Path, temporary: Path) -> Story:
     return Story(output, temporary, shared_memory, *interrupted_story, process.returncode, document, messages)
 
 
-def some_trial_is_past_its_first_epochs(entries: Entries) -> bool:
-    return any((entry.epoch or 0) >= 1 for entry in entries.values())
+def some_adapters_train(entries: Entries) -> bool:
+    """Whether a trial is past the last epoch of the linear heads, which may be done before anyone interrupts them."""
+    return any(entry.state == "running" and (entry.epoch or 0) > TRAINING["epochs"] for entry in entries.values())
 
 
-def one_is_done_and_another_runs(entries: Entries) -> bool:
+def one_is_done_and_another_goes_on(entries: Entries, before: Entries) -> bool:
     done = any(entry.state is TrialStatus.COMPLETED for entry in entries.values())
-    return done and any(entry.state == "running" and (entry.epoch or 0) >= 1 for entry in entries.values())
+    epochs_before = {trial_id: entry.epoch or 0 for trial_id, entry in before.items()}
+    running = {trial_id: entry.epoch or 0 for trial_id, entry in entries.items() if entry.state == "running"}
+    return done and any(epoch > epochs_before.get(trial_id, 0) for trial_id, epoch in running.items())
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
