@@ -104,13 +104,8 @@ class RankStep:
     is_last: bool = False
 
 
-Contents = bytes | dict[str, bytes | None] | None
-"""The bytes that come with one report, which travel as they are; of several reports, by their trials' ids."""
-
-
-def content_of(contents: Contents, trial_id: str) -> bytes | None:
-    """Return the bytes that came with a trial's report."""
-    return contents[trial_id] if isinstance(contents, dict) else contents
+Checkpoints = bytes | dict[str, bytes | None] | None
+"""What one report brings to resume from, bytes that travel as they are; of several reports, by their trials' ids."""
 
 
 class Rank:
@@ -196,13 +191,13 @@ class Rank:
         else:
             self._steps = self._load(self._program.pack_steps)(specs, plan, checkpoints)
 
-    def advance(self) -> tuple[RankStep, Contents, Contents]:
+    def advance(self) -> tuple[RankStep, Checkpoints, bytes | None]:
         """Run up to the next report, and through those that follow it at once.
 
         A failure behind reports is told by the next advance, so that they arrive.
 
         Returns:
-            The step; its checkpoints, or the adapters' weights at the end; the predictions at the end.
+            The step; its checkpoints, or the adapter's weights at the end; the predictions at the end.
         """
         reports, checkpoints, predictions = self._gathered()
         failure = None if reports else self._failure
@@ -213,28 +208,26 @@ class Rank:
             give_back()  # Ray copies a checkpoint with new threads, and ends the process where they find no room
         return step, checkpoints, predictions
 
-    def _gathered(self) -> tuple[list[RankReport], Contents, Contents]:
+    def _gathered(self) -> tuple[list[RankReport], Checkpoints, bytes | None]:
         from benchmark.training.failure import status_of
 
         reports: list[RankReport] = []
         checkpoints: dict[str, bytes | None] = {}
-        predictions: dict[str, bytes | None] = {}
+        checkpoint, predictions = None, None
         may_go_on, ends, evaluation_seconds = self._failure is None, math.inf, math.inf
         while may_go_on:
             try:
-                report, checkpoint, predicted, is_followed = self._next()
+                report, checkpoint, predictions, is_followed = self._next()
             except Exception as error:
                 self._failure = RankFailure(*status_of(error))
                 break
             reports.append(report)
-            checkpoints[report.trial_id], predictions[report.trial_id] = checkpoint, predicted
+            checkpoints[report.trial_id] = checkpoint
             ends = min(ends, time.monotonic() + GATHERING_SECONDS)
             evaluation_seconds = report.record.evaluation_seconds if report.record else evaluation_seconds
             # Ranks side by side must stop at the same report, and each has a clock of its own.
             may_go_on = is_followed and self._world_size == 1 and time.monotonic() + evaluation_seconds < ends
-        if len(reports) == 1:
-            return reports, checkpoint, predicted
-        return reports, checkpoints, predictions
+        return reports, checkpoint if len(reports) == 1 else checkpoints, predictions
 
     def _next(self) -> tuple[RankReport, bytes | None, bytes | None, bool]:
         """Return a report, its checkpoint, its predictions, and whether another follows at once."""

@@ -82,8 +82,8 @@ class GroupStep:
     Attributes:
         reports: One, or several trials'.
         is_last: Whether all trials have ended.
-        checkpoints: Reference to what to resume from (`Contents`), or to the adapters' weights at the end.
-        predictions: Reference to the predictions (`Contents`) at the end.
+        checkpoints: Reference to what to resume from (`Checkpoints`), or to the adapter's weights at the end.
+        predictions: Reference to the predictions' bytes at the end.
     """
 
     reports: tuple[RankReport, ...]

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmark.result import EpochRecord, TrialOutcome, TrialResult, TrialStatus
 from benchmark.spec import TrialSpec
-from launch.ranks import Contents, content_of
+from launch.ranks import Checkpoints
 from tuning.ledger import Ledger
 from tuning.soups import ingredients
 
@@ -62,7 +62,7 @@ class Recorder:
             return assignment, ingredients(self._ledger, soup)
         return assignment, point.checkpoint if point else None
 
-    def record_epochs(self, records: Sequence[tuple[str, EpochRecord, float]], checkpoints: Contents) -> None:
+    def record_epochs(self, records: Sequence[tuple[str, EpochRecord, float]], checkpoints: Checkpoints) -> None:
         """Record epochs of different trials with their checkpoints.
 
         Args:
@@ -70,12 +70,12 @@ class Recorder:
             checkpoints: What they resume from.
         """
         for trial_id, record, wall_seconds in records:
-            self._ledger.record_epoch(trial_id, record, content_of(checkpoints, trial_id), wall_seconds)
+            checkpoint = checkpoints[trial_id] if isinstance(checkpoints, dict) else checkpoints
+            self._ledger.record_epoch(trial_id, record, checkpoint, wall_seconds)
 
-    def record_result(self, result: TrialResult, weights: Contents, predictions: Contents) -> None:
+    def record_result(self, result: TrialResult, weights: bytes | None, predictions: bytes | None) -> None:
         """Record a trial that ran to its end."""
-        own = (content_of(contents, result.trial_id) for contents in (predictions, weights))
-        self._ledger.record_outcome(TrialOutcome(result, *own), self._study)
+        self._ledger.record_outcome(TrialOutcome(result, predictions, weights), self._study)
 
     def record_failure(self, trial_id: str, status: TrialStatus, reason: str) -> None:
         """Record a trial that did not, with the epochs it got through."""

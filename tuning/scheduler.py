@@ -26,6 +26,7 @@ from tuning.ledger import Ledger
 from tuning.packing import packed
 from tuning.recorder import record_failure, start_recorder
 from tuning.scheduled_trial import ScheduledTrial
+from tuning.settled import is_final
 
 if TYPE_CHECKING:
     from tuning.trainable import SlotSettings
@@ -238,8 +239,8 @@ class _Run:
         statuses: dict[str, TrialStatus] = {}
         for trial_id, (status, reason) in endings.items():
             entry = entries.get(trial_id)
-            if entry is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final:
-                statuses[trial_id] = entry.state
+            if entry is not None and is_final(entry):
+                statuses[trial_id] = TrialStatus(entry.state)
             else:
                 record_failure(self._ledger, self._study, trials[trial_id][0], status, reason)
                 statuses[trial_id] = status
@@ -250,11 +251,8 @@ class _Run:
 def _without_final(trials: Sequence[ScheduledTrial], ledger: Ledger) -> list[ScheduledTrial]:
     entries = ledger.entries([trial.spec.trial_id for trial in trials])
     unique = {trial.spec.trial_id: trial for trial in trials}
-    return [trial for trial_id, trial in unique.items() if not _is_final(entries.get(trial_id))]
-
-
-def _is_final(entry: Any) -> bool:
-    return entry is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final
+    ended = {trial_id for trial_id, entry in entries.items() if is_final(entry)}
+    return [trial for trial_id, trial in unique.items() if trial_id not in ended]
 
 
 def in_turn(trials: Sequence[ScheduledTrial]) -> list[list[ScheduledTrial]]:

@@ -85,7 +85,7 @@ class TrainingEngine:
             config=deepspeed_config(precision, plan),
             dist_init_required=False,
         )
-        # Its own goes through all parameters of the model by name: of a pack of small steps a third of the time.
+        # Its own goes through all parameters of the model by name, at every step.
         self._deepspeed_engine.zero_grad = self._drop_gradients
         if plan.num_workers == 1:
             # Alone there is nothing to average, and the copy into a bucket and back would cost time and memory.

@@ -40,18 +40,23 @@ def pack_steps(
     specs: Sequence[TrialSpec], plan: LaunchPlan, checkpoints: Sequence[bytes | None]
 ) -> Iterator[MemberReport]:
     """Advance all trials in turn, as one pass does; what a trial raises ends all, unless it diverges."""
-    pairs = zip(specs, checkpoints, strict=True)
+    pairs = list(zip(specs, checkpoints, strict=True))
     running = {spec.trial_id: trial_steps(spec, plan, checkpoint) for spec, checkpoint in pairs}
+    num_epochs = {spec.trial_id: spec.training.epochs + 1 for spec in specs}
+    num_told = {spec.trial_id: len(json.loads(checkpoint or "[]")) for spec, checkpoint in pairs}
     while running:
-        last = list(running)[-1]
-        for trial_id, steps in list(running.items()):
+        trial_ids = list(running)
+        for trial_id, following in zip(trial_ids, [*trial_ids[1:], None], strict=True):
+            steps = running[trial_id]
             try:
                 report: EpochReport | TrialOutcome | DivergedError = next(steps)
             except DivergedError as error:
                 report = error
             if not isinstance(report, EpochReport):
                 del running[trial_id]
-            yield MemberReport(trial_id, report, is_followed=isinstance(report, EpochReport) and trial_id != last)
+            num_told[trial_id] += 1
+            is_followed = following is not None and num_told[following] < num_epochs[following]
+            yield MemberReport(trial_id, report, is_followed and not isinstance(report, TrialOutcome))
 
 
 def _misbehave(spec: TrialSpec, rank: int, epoch: int, plan: LaunchPlan) -> None:

@@ -13,7 +13,7 @@ from benchmark.launch_plan import plan_launch
 from benchmark.result import TrialOutcome, TrialResult, TrialStatus
 from benchmark.training.trial import EpochReport, MemberReport
 from launch import ranks
-from launch.ranks import Rank, RankStep, TrialProgram, content_of
+from launch.ranks import Rank, RankStep, TrialProgram
 from tests.integration.tracking_samples import epoch_record
 from tests.trials import make_spec
 
@@ -72,7 +72,7 @@ OUTCOMES = [outcome_of(A), outcome_of(B), outcome_of(C)]
 def test_reports_of_one_epoch_are_handed_over_together_when_the_rank_is_alone() -> None:
     (first, checkpoints, _), *ends = steps_of(rank_with([*EPOCHS, *OUTCOMES]))
     assert [report.trial_id for report in first.reports] == [A, B, C] and not first.is_last
-    assert content_of(checkpoints, B) == f"{B} 1".encode()
+    assert checkpoints[B] == f"{B} 1".encode()
     assert [[report.trial_id for report in step.reports] for step, _, _ in ends] == [[A], [B], [C]]
     assert [step.is_last for step, _, _ in ends] == [False, False, True]
     assert [(weights, predictions) for _, weights, predictions in ends] == [(b"weights", b"predictions")] * 3
@@ -107,7 +107,7 @@ def test_reports_come_one_by_one_when_ranks_work_side_by_side() -> None:
 def test_reports_before_a_failure_arrive_when_what_follows_them_fails() -> None:
     (first, checkpoints, _), (last, _, _) = steps_of(rank_with([*EPOCHS[:2], MemoryError("full")]))
     assert [report.trial_id for report in first.reports] == [A, B] and first.failure is None
-    assert content_of(checkpoints, A) == f"{A} 1".encode()
+    assert checkpoints[A] == f"{A} 1".encode()
     assert last.failure is not None and last.failure.status is TrialStatus.OUT_OF_MEMORY and not last.reports
 
 
