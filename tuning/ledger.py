@@ -70,6 +70,11 @@ class LedgerEntry:
     started_at: str | None
     ended_at: str | None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial has ended for good."""
+        return isinstance(self.state, TrialStatus) and self.state.is_final
+
 
 @dataclass(frozen=True)
 class ResumePoint:

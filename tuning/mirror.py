@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from benchmark.errors import MissingError, RequestError
 from tuning.ledger import Ledger
 from tuning.mirror_url import EXAMPLE
-from tuning.settled import is_final
 from tuning.trial_copy import CopyRecord, copy_of, take_up
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ class Mirror:
         has_ended = self._store.look()
         wanted = set(has_ended if trial_ids is None else trial_ids)
         entries = self._ledger.entries(sorted(wanted))
-        ended = {trial_id for trial_id, entry in entries.items() if is_final(entry)}
+        ended = {trial_id for trial_id, entry in entries.items() if entry.is_final}
         with ThreadPoolExecutor(_NUM_READERS) as readers:
             found = readers.map(self._store.record, sorted(wanted & has_ended.keys() - ended))
             records = [one for one in found if one and (trial_ids is not None or one.study == self._study)]

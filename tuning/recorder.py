@@ -49,7 +49,7 @@ class Recorder:
     def still_open(self, trial_ids: Sequence[str]) -> list[str]:
         """Return those of the trials that have not ended for good: a slot that was lost had perhaps finished some."""
         entries = self._ledger.entries(trial_ids)
-        ended = {key for key, entry in entries.items() if isinstance(entry.state, TrialStatus) and entry.state.is_final}
+        ended = {key for key, entry in entries.items() if entry.is_final}
         return [trial_id for trial_id in trial_ids if trial_id not in ended]
 
     def begin(self, trial_id: str) -> tuple[Assignment, bytes | None]:

@@ -364,7 +364,7 @@ def _trial_scheduler(study: Study, ledger: Ledger) -> HalvingWithinUnits | None:
     halving = halving_of(study)
     entries = ledger.entries([trial.spec.trial_id for trial in study.trials])
     for trial_id, entry in entries.items():
-        if halving is not None and isinstance(entry.state, TrialStatus) and entry.state.is_final:
+        if halving is not None and entry.is_final:
             halving.remember(trial_id, ledger.epochs(trial_id))
     return halving
 

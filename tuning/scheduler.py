@@ -26,7 +26,6 @@ from tuning.ledger import Ledger
 from tuning.packing import packed
 from tuning.recorder import record_failure, start_recorder
 from tuning.scheduled_trial import ScheduledTrial
-from tuning.settled import is_final
 
 if TYPE_CHECKING:
     from tuning.trainable import SlotSettings
@@ -239,7 +238,7 @@ class _Run:
         statuses: dict[str, TrialStatus] = {}
         for trial_id, (status, reason) in endings.items():
             entry = entries.get(trial_id)
-            if entry is not None and is_final(entry):
+            if entry is not None and entry.is_final:
                 statuses[trial_id] = TrialStatus(entry.state)
             else:
                 record_failure(self._ledger, self._study, trials[trial_id][0], status, reason)
@@ -251,7 +250,7 @@ class _Run:
 def _without_final(trials: Sequence[ScheduledTrial], ledger: Ledger) -> list[ScheduledTrial]:
     entries = ledger.entries([trial.spec.trial_id for trial in trials])
     unique = {trial.spec.trial_id: trial for trial in trials}
-    ended = {trial_id for trial_id, entry in entries.items() if is_final(entry)}
+    ended = {trial_id for trial_id, entry in entries.items() if entry.is_final}
     return [trial for trial_id, trial in unique.items() if trial_id not in ended]
 
 

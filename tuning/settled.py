@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 from benchmark.provenance import sources_sha256
-from benchmark.result import TrialStatus
 from benchmark.spec import as_canonical_json
 from benchmark.tracking import holds_results
 from reports.build import Report
@@ -28,7 +27,7 @@ def digest_of(study: Study, entries: dict[str, LedgerEntry], report_directory: P
         report_directory: Where the report goes.
         strict: Whether missing seeds are refused.
     """
-    ended = {key: (str(one.state), one.ended_at) for key, one in entries.items() if is_final(one)}
+    ended = {key: (str(one.state), one.ended_at) for key, one in entries.items() if one.is_final}
     if study.num_trials_to_come or len(ended) < len(study.trial_specs):
         return None
     facts = {
@@ -39,11 +38,6 @@ def digest_of(study: Study, entries: dict[str, LedgerEntry], report_directory: P
         "sources": sources_sha256(),
     }
     return hashlib.sha256(as_canonical_json(facts).encode()).hexdigest()
-
-
-def is_final(entry: LedgerEntry) -> bool:
-    """Return whether a trial has ended for good."""
-    return isinstance(entry.state, TrialStatus) and entry.state.is_final
 
 
 def settled_report(

@@ -80,8 +80,8 @@ class LiveProgress:
             return
         ledger = Ledger(output_directory)
         for trial_id, entry in ledger.entries(list(self._specs)).items():
-            if isinstance(entry.state, TrialStatus) and entry.state.is_final:
-                self._statuses[trial_id] = entry.state
+            if entry.is_final:
+                self._statuses[trial_id] = TrialStatus(entry.state)
             if entry.best_validation_top1 is not None:
                 self._note_best(trial_id, entry.best_validation_top1)
         ledger.close()
