@@ -1,7 +1,8 @@
 """Whole sweeps over one frozen backbone: the reference protocol, a tuned plain loop, and this suite, in turn.
 
-    make bench                                                    # digits on vit_nano
-    python -m tests.performance.sweeps --backbone vit_tiny --image-size 96 --rounds 3
+    make bench                                # digits on vit_nano; then ViT-Ti/16, where its data are: many hours
+    python -m tests.performance.sweeps --backbone vit_nano
+    python -m tests.performance.sweeps --backbone vit_tiny --image-size 96 --only "every block"
 
 (a) `plain_trial.py`: fp32, PIL images in a DataLoader, one process a trial, one after the other.
 (b) `tuned_loop.py`: decoded images, batches on tensors, all trials in one process.
@@ -10,8 +11,9 @@
 Each round runs all three on the same trials; a round's ratio is between the seconds of two whole commands. Before each,
 the same program runs a small trial, untimed: some machines drop from memory what was not read for some minutes, and
 with it the libraries of the arm whose turn comes last. Seconds in training and in evaluation are apart; for (c) they
-are the sum over trials divided by the slots. ViT-Ti/16 needs `ADAPTERTUNE_REAL_DATA`: its weights, and its CIFAR-10
-images.
+are the sum over trials divided by the slots. ViT-Ti/16, at 96 and at 224 pixels, needs `ADAPTERTUNE_REAL_DATA`: its
+weights, and its CIFAR-10 images; (b) and (c) train it in bf16. The table is the standard output; each round's seconds
+go to the standard error as they come.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ from tuning.ledger import Ledger
 REPOSITORY = Path(__file__).parents[2]
 NUM_CORES = 2
 BATCH_IMAGES = 64
+NUM_TRAIN, NUM_VALIDATION = 1024, 256
+TINY_SIZES = (96, 224)
+VIT_TINY, IMAGES = "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "cifar10_500_100.tar"
+ARMS = ("(a) reference", "(b) tuned loop", "(c) suite")
 TRAINING = {"learning_rate": 1e-3, "weight_decay": 0.05, "gradient_clip_norm": 1.0, "warmup_epochs": 0}
 
 
@@ -61,6 +67,15 @@ VIT_NANO = Backbone(
     {"patch_size": 6, "embed_dim": 64, "depth": 6, "num_heads": 4, "mlp_ratio": 2.0, "img_size": 18},
     REPOSITORY / "benchmark/backbones/weights/vit_nano.safetensors",
 )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all workloads run on: a label for the table, the backbone, and the precision of (b) and (c)."""
+
+    label: str
+    backbone: Backbone
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -112,19 +127,20 @@ def workloads(depth: int, epochs: int) -> list[Workload]:
     ]
 
 
-def backbone_of(options: argparse.Namespace) -> Backbone:
-    if options.backbone == VIT_NANO.name:
-        return VIT_NANO
-    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3, "img_size": options.image_size}
-    return Backbone(name, shape, real_data() / f"{name}.safetensors")
-
-
-def real_data() -> Path:
-    folder = os.environ.get("ADAPTERTUNE_REAL_DATA")
-    if not folder:
-        sys.exit("vit_tiny needs ADAPTERTUNE_REAL_DATA, the folder with its weights and images")
-    return Path(folder)
+def settings_of(options: argparse.Namespace) -> list[Setting]:
+    """Return what is asked for and here, and say what is not."""
+    settings = [Setting("digits", VIT_NANO, options.precision or "fp32")]
+    folder = Path(os.environ.get("ADAPTERTUNE_REAL_DATA", ""))
+    weights, images = folder / f"{VIT_TINY}.safetensors", folder / IMAGES
+    if weights.is_file() and images.is_file():
+        shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3}
+        for size in options.image_size or TINY_SIZES:
+            backbone = Backbone(VIT_TINY, {**shape, "img_size": size}, weights)
+            settings.append(Setting(f"{size} px", backbone, options.precision or "bf16"))
+    elif options.backbone != VIT_NANO.name:
+        sys.stderr.write(f"no ViT-Ti/16: ADAPTERTUNE_REAL_DATA names no folder with {weights.name} and {images.name}\n")
+    wanted = "vit_tiny" if options.image_size else options.backbone
+    return [one for one in settings if one.backbone.name.startswith(wanted)]
 
 
 def write_images(folder: Path, backbone: Backbone, num_train: int, num_validation: int) -> int:
@@ -134,7 +150,7 @@ def write_images(folder: Path, backbone: Backbone, num_train: int, num_validatio
         pixels = (digits.images * 255 / 16).astype(np.uint8)
         sources = [(str(label), Image.fromarray(image)) for label, image in zip(digits.target, pixels, strict=True)]
     else:
-        with tarfile.open(real_data() / "cifar10_500_100.tar") as archive:
+        with tarfile.open(backbone.weights.with_name(IMAGES)) as archive:
             members = [member for member in archive if member.isfile() and "train/" in member.name]
             sources = [(Path(m.name).parent.name, Image.open(archive.extractfile(m)).copy()) for m in members]  # type: ignore[arg-type]
     order = np.random.default_rng(0).permutation(len(sources))
@@ -248,13 +264,12 @@ def prepare(folder: Path, workload: Workload, backbone: Backbone, num_classes: i
 
 def prepare_small(folder: Path, precision: str) -> Commands:
     """Write a sweep of one short trial, on digits."""
-    folder.mkdir()
     num_classes = write_images(folder / "images", VIT_NANO, 2 * BATCH_IMAGES, BATCH_IMAGES)
     return prepare(folder, Workload("small", (8,), ("all",), 1, 1, False), VIT_NANO, num_classes, precision)
 
 
 def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: int) -> None:
-    for index, arm in enumerate(("(a) reference", "(b) tuned loop", "(c) suite")):
+    for index, arm in enumerate(ARMS):
         runs = [one[index] for one in rounds]
         whole, train, evaluation, top1 = (
             statistics.median(getattr(run, part) for run in runs) for part in ("whole", "train", "evaluation", "top1")
@@ -270,33 +285,43 @@ def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: 
     sys.stdout.flush()
 
 
+def run_workload(folder: Path, setting: Setting, workload: Workload, num_classes: int, num_rounds: int) -> None:
+    """Run the rounds of one workload, tell of each, and print its rows."""
+    small = prepare_small(folder / "small", setting.precision)
+    commands = prepare(folder, workload, setting.backbone, num_classes, setting.precision)
+    name, rounds = f"{setting.label}, {workload.name}", []
+    for number in range(1, num_rounds + 1):
+        rounds.append(commands.run_after(small))
+        seconds = ", ".join(f"{arm} {one.whole:.1f} s" for arm, one in zip(ARMS, rounds[-1], strict=True))
+        sys.stderr.write(f"{name}, round {number}: {seconds}\n")
+    show(name, rounds, len(workload.trials(setting.backbone.shape["depth"])) * workload.epochs * NUM_TRAIN)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=["vit_nano", "vit_tiny"], default="vit_nano")
-    parser.add_argument("--image-size", type=int, default=96, help="of vit_tiny (default: %(default)s)")
+    parser.add_argument("--backbone", choices=["vit_nano", "vit_tiny"], default="", help="(default: all that are here)")
+    parser.add_argument("--image-size", type=int, nargs="+", help="of vit_tiny, alone then (default: 96 and 224)")
     parser.add_argument("--epochs", type=int, default=2, help="of each trial; head only: five times as many")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of (b) and (c)")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="of (b) and (c)")
     parser.add_argument("--rounds", type=int, default=3, help="how often all three run (default: %(default)s)")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     options = parser.parse_args()
-    backbone = backbone_of(options)
-    num_train, num_validation = 1024, 256
+    settings = settings_of(options)
+    if not settings or not any(options.only in one.name for one in workloads(VIT_NANO.shape["depth"], 1)):
+        parser.error("no such sweep: see --backbone, --image-size and --only")
     sys.stdout.write(
         "| sweep | arm | whole, s | of it start, s | training, s | evaluation, s | training images/s "
         "| whole: times (c) | training: times (c) | validation, % |\n|---|---|" + "---:|" * 8 + "\n"
     )
-    with tempfile.TemporaryDirectory(prefix="sweeps-") as temporary:
-        folder = Path(temporary)
-        os.environ[ROOT_VARIABLE] = str(folder / "cache")
-        copy_empty_database(folder / "empty.db")
-        small = prepare_small(folder / "small", options.precision)
-        num_classes = write_images(folder / "images", backbone, num_train, num_validation)
-        for workload in workloads(backbone.shape["depth"], options.epochs):
-            if options.only in workload.name:
-                commands = prepare(folder, workload, backbone, num_classes, options.precision)
-                rounds = [commands.run_after(small) for _ in range(options.rounds)]
-                num_trials = len(workload.trials(backbone.shape["depth"]))
-                show(workload.name, rounds, num_trials * workload.epochs * num_train)
+    for setting in settings:
+        with tempfile.TemporaryDirectory(prefix="sweeps-") as temporary:
+            folder = Path(temporary)
+            os.environ[ROOT_VARIABLE] = str(folder / "cache")
+            copy_empty_database(folder / "empty.db")
+            num_classes = write_images(folder / "images", setting.backbone, NUM_TRAIN, NUM_VALIDATION)
+            for workload in workloads(setting.backbone.shape["depth"], options.epochs):
+                if options.only in workload.name:
+                    run_workload(folder, setting, workload, num_classes, options.rounds)
     return 0
 
 
