@@ -114,6 +114,10 @@ class Seconds:
     top1: float
 
 
+Round = tuple[Seconds, Seconds, Seconds]
+"""What the three arms took, in their order."""
+
+
 def workloads(depth: int, epochs: int) -> list[Workload]:
     ranks, third = (8, 16, 32, 64), depth // 3
     return [
@@ -130,7 +134,7 @@ def workloads(depth: int, epochs: int) -> list[Workload]:
 def settings_of(options: argparse.Namespace) -> list[Setting]:
     """Return what is asked for and here, and say what is not."""
     settings = [Setting("digits", VIT_NANO, options.precision or "fp32")]
-    folder = Path(os.environ.get("ADAPTERTUNE_REAL_DATA", ""))
+    folder = Path(os.environ.get("ADAPTERTUNE_REAL_DATA") or os.devnull)
     weights, images = folder / f"{VIT_TINY}.safetensors", folder / IMAGES
     if weights.is_file() and images.is_file():
         shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3}
@@ -139,8 +143,7 @@ def settings_of(options: argparse.Namespace) -> list[Setting]:
             settings.append(Setting(f"{size} px", backbone, options.precision or "bf16"))
     elif options.backbone != VIT_NANO.name:
         sys.stderr.write(f"no ViT-Ti/16: ADAPTERTUNE_REAL_DATA names no folder with {weights.name} and {images.name}\n")
-    wanted = "vit_tiny" if options.image_size else options.backbone
-    return [one for one in settings if one.backbone.name.startswith(wanted)]
+    return [one for one in settings if one.backbone.name.startswith(options.backbone)]
 
 
 def write_images(folder: Path, backbone: Backbone, num_train: int, num_validation: int) -> int:
@@ -164,11 +167,19 @@ def write_images(folder: Path, backbone: Backbone, num_train: int, num_validatio
     return len({label for label, _ in sources})
 
 
+def output_of(module: str, *arguments: str) -> str:
+    """Run a module; where it fails, show what it said."""
+    command = [sys.executable, "-m", module, *arguments]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stderr}")
+    return finished.stdout
+
+
 def run_plain(program: str, work: Path, *arguments: str) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
-    command = [sys.executable, "-m", f"tests.performance.{program}", str(work), *arguments]
-    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    return time.perf_counter() - started, json.loads(finished.stdout)
+    output = output_of(f"tests.performance.{program}", str(work), *arguments)
+    return time.perf_counter() - started, json.loads(output)
 
 
 def reference(work: Path) -> Seconds:
@@ -190,11 +201,10 @@ def suite(study: Path) -> Seconds:
     for folder in (output, *computed):
         shutil.rmtree(folder, ignore_errors=True)
     started = time.perf_counter()
-    command = [sys.executable, "-m", "tuning", "run", str(study), "--output", str(output), "--json"]
-    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    told = output_of("tuning", "run", str(study), "--output", str(output), "--json")
     whole = time.perf_counter() - started
     ledger = Ledger(output)
-    results = [ledger.result(trial_id) for trial_id in json.loads(finished.stdout)["statuses"]]
+    results = [ledger.result(trial_id) for trial_id in json.loads(told)["statuses"]]
     ledger.close()
     costs = [result.cost for result in results if result and result.cost]
     top1 = [result.validation.top1 for result in results if result and result.validation]
@@ -214,7 +224,7 @@ class Commands:
     work: Path
     study: Path
 
-    def run_after(self, small: Commands) -> tuple[Seconds, Seconds, Seconds]:
+    def run_after(self, small: Commands) -> Round:
         """Run the three arms, each after a small sweep of its own."""
         reference(small.work)
         of_reference = reference(self.work)
@@ -268,7 +278,7 @@ def prepare_small(folder: Path, precision: str) -> Commands:
     return prepare(folder, Workload("small", (8,), ("all",), 1, 1, False), VIT_NANO, num_classes, precision)
 
 
-def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: int) -> None:
+def show(name: str, rounds: list[Round], num_images: int) -> None:
     for index, arm in enumerate(ARMS):
         runs = [one[index] for one in rounds]
         whole, train, evaluation, top1 = (
@@ -285,27 +295,42 @@ def show(name: str, rounds: list[tuple[Seconds, Seconds, Seconds]], num_images: 
     sys.stdout.flush()
 
 
-def run_workload(folder: Path, setting: Setting, workload: Workload, num_classes: int, num_rounds: int) -> None:
-    """Run the rounds of one workload, tell of each, and print its rows."""
-    small = prepare_small(folder / "small", setting.precision)
-    commands = prepare(folder, workload, setting.backbone, num_classes, setting.precision)
-    name, rounds = f"{setting.label}, {workload.name}", []
+def run_rounds(name: str, commands: Commands, small: Commands, num_rounds: int) -> list[Round]:
+    """Run the arms of one workload in turn, and tell of each round."""
+    rounds = []
     for number in range(1, num_rounds + 1):
         rounds.append(commands.run_after(small))
         seconds = ", ".join(f"{arm} {one.whole:.1f} s" for arm, one in zip(ARMS, rounds[-1], strict=True))
         sys.stderr.write(f"{name}, round {number}: {seconds}\n")
-    show(name, rounds, len(workload.trials(setting.backbone.shape["depth"])) * workload.epochs * NUM_TRAIN)
+    return rounds
+
+
+def run_setting(folder: Path, setting: Setting, options: argparse.Namespace) -> None:
+    """Run all wanted workloads of a setting, and print their rows as they come."""
+    os.environ[ROOT_VARIABLE] = str(folder / "cache")
+    copy_empty_database(folder / "empty.db")
+    small = prepare_small(folder / "small", setting.precision)
+    num_classes = write_images(folder / "images", setting.backbone, NUM_TRAIN, NUM_VALIDATION)
+    depth = setting.backbone.shape["depth"]
+    for workload in workloads(depth, options.epochs):
+        if options.only in workload.name:
+            name = f"{setting.label}, {workload.name}"
+            commands = prepare(folder, workload, setting.backbone, num_classes, setting.precision)
+            rounds = run_rounds(name, commands, small, options.rounds)
+            show(name, rounds, len(workload.trials(depth)) * workload.epochs * NUM_TRAIN)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=["vit_nano", "vit_tiny"], default="", help="(default: all that are here)")
-    parser.add_argument("--image-size", type=int, nargs="+", help="of vit_tiny, alone then (default: 96 and 224)")
+    parser.add_argument("--image-size", type=int, nargs="+", help="of vit_tiny (default: 96 and 224)")
     parser.add_argument("--epochs", type=int, default=2, help="of each trial; head only: five times as many")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="of (b) and (c)")
     parser.add_argument("--rounds", type=int, default=3, help="how often all three run (default: %(default)s)")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     options = parser.parse_args()
+    if options.image_size and options.backbone != "vit_tiny":
+        parser.error("--image-size is vit_tiny's: add --backbone vit_tiny")
     settings = settings_of(options)
     if not settings or not any(options.only in one.name for one in workloads(VIT_NANO.shape["depth"], 1)):
         parser.error("no such sweep: see --backbone, --image-size and --only")
@@ -315,13 +340,7 @@ def main() -> int:
     )
     for setting in settings:
         with tempfile.TemporaryDirectory(prefix="sweeps-") as temporary:
-            folder = Path(temporary)
-            os.environ[ROOT_VARIABLE] = str(folder / "cache")
-            copy_empty_database(folder / "empty.db")
-            num_classes = write_images(folder / "images", setting.backbone, NUM_TRAIN, NUM_VALIDATION)
-            for workload in workloads(setting.backbone.shape["depth"], options.epochs):
-                if options.only in workload.name:
-                    run_workload(folder, setting, workload, num_classes, options.rounds)
+            run_setting(Path(temporary), setting, options)
     return 0
 
 
