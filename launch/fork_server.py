@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +101,25 @@ class Request:
 class ForkServer:
     """Imports, and forks for one caller after the other."""
 
-    def __init__(self, listener: socket.socket, worker_modules: Sequence[str], rank_modules: Sequence[str]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        environment: Mapping[str, str],
+        worker_modules: Sequence[str],
+        rank_modules: Sequence[str],
+    ) -> None:
         """Prepare; nothing is imported yet.
 
         Args:
             listener: Where callers connect.
+            environment: The driver's; this process's has what imports have set, besides.
             worker_modules: What every worker imports; after Ray, so once its node stands.
             rank_modules: What ranks import, and can be imported before.
         """
         self._listener = listener
         self._worker_modules = [*_RAY_MODULES, *worker_modules]
         self._rank_modules = list(rank_modules)
-        self._environment = dict(os.environ)
+        self._environment = dict(environment)
         self._is_node_there = False
         self._num_checked = 0
         self._children: set[int] = set()
@@ -268,13 +275,21 @@ def _take_on(request: Request) -> None:
     update_envs(runtime_context(request.arguments).get("env_vars") or {})
 
 
-def main(listener: str, worker_modules: str, rank_modules: str) -> None:
-    """Serve on a listening socket, given by its descriptor; the modules are separated by commas.
+def main(listener: int, before: Mapping[str, str], setup: Mapping[str, Any]) -> None:
+    """Serve on a listening socket.
 
     The driver holds the standard input open, and writes the process id of its node's raylet there.
+
+    Args:
+        listener: The socket's descriptor.
+        before: The environment that this process was started with; what differs by now, imports have set.
+        setup: What to import, and the environment to do so in: the driver's, which has gone on since.
     """
-    with socket.socket(fileno=int(listener)) as server:
-        request = ForkServer(server, worker_modules.split(","), rank_modules.split(",")).serve()
-    if request is None:
+    set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    os.environ.clear()
+    os.environ.update(set_by_imports | setup["environment"])
+    with socket.socket(fileno=listener) as server:
+        served = ForkServer(server, setup["environment"], setup["worker_modules"], setup["rank_modules"]).serve()
+    if served is None:
         os._exit(0)  # there is nothing to tidy up, and looking through all that was imported takes a second
-    _become_worker(request)
+    _become_worker(served)

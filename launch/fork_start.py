@@ -1,10 +1,16 @@
-"""The driver's side of the fork server: started before an own cluster's node, told of it, and ended after it."""
+"""The driver's side of the fork server: started before an own cluster's node, told of it, and ended after it.
+
+Its process may be started earlier still, by `started_early`, before it is known what to serve: it imports torch, which
+takes longest of all, while this process still reads what it was asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,19 +19,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.allocation import has_limited_address_space
+from launch.allocation import allocation_environment, has_limited_address_space
 from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
 from launch.gpus import has_device_file
 
 SWITCH_VARIABLE = "ADAPTERTUNE_FORK"
 """Set to 0, workers start in Ray's way."""
 
+# Its first line of standard input names a file with what it is set up with; it reads no byte more.
 _PROGRAM = """
 import sys
-sys.path[: 0 if sys.flags.safe_path else 1] = [sys.argv.pop(1)]
+if not sys.flags.safe_path:
+    del sys.path[0]
+import gc, json, os, pathlib
+before = dict(os.environ)
+gc.disable()
+for module in sys.argv[2:]:
+    try:
+        __import__(module)
+    except Exception:
+        pass
+gc.freeze()
+gc.enable()
+line = b""
+while not line.endswith(b"\\n"):
+    line += os.read(0, 1) or os._exit(0)
+setup = json.loads(pathlib.Path(os.fsdecode(line[:-1])).read_text())
+errors = os.open(setup["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+os.dup2(errors, 2)
+os.close(errors)
+os.chdir(setup["staged"])
+sys.path.insert(0, setup["staged"])
 from launch.fork_server import main
-main(*sys.argv[1:])
+main(int(sys.argv[1]), before, setup)
 """
+_EARLY_MODULES = ("torch",)
+_EARLY_THREADS = 1
+_LATER_VARIABLES = re.compile("RAY_.*|ADAPTERTUNE_.*|GLIBC_TUNABLES|OMP_NUM_THREADS|MLFLOW_.*")
+"""What this process sets on its way to a cluster; torch's import reads none of it."""
+_THREADS_VARIABLE = "OMP_NUM_THREADS"
 _END_SECONDS = 1.0
 _FIRST_DESCRIPTOR = 3
 
@@ -45,16 +77,100 @@ class Preload:
     threads: int
 
 
+class _Process:
+    """The server's process, and the socket that it is to listen at, which has no address yet."""
+
+    def __init__(self, threads: int, folder: Path, modules: Sequence[str] = ()) -> None:
+        self.threads = threads
+        self.environment = {**os.environ, **allocation_environment(), _THREADS_VARIABLE: str(threads)}
+        self.listener = socket.socket(socket.AF_UNIX)
+        with contextlib.ExitStack() as failed:
+            failed.enter_context(self.listener)
+            # Where this process has no standard files, the socket's descriptor may be one of theirs.
+            descriptor = fcntl.fcntl(self.listener, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
+            try:
+                self._popen = subprocess.Popen(
+                    [sys.executable, "-c", _PROGRAM, str(descriptor), *modules],
+                    bufsize=0,
+                    cwd=folder,
+                    env=self.environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[descriptor],
+                    start_new_session=True,
+                )
+            finally:
+                os.close(descriptor)
+            failed.pop_all()
+
+    def serves(self, threads: int) -> bool:
+        """Return whether it lives, and would import now what it has imported."""
+        names = self.environment.keys() | os.environ.keys()
+        differing = {name for name in names if self.environment.get(name) != os.environ.get(name)}
+        is_like = all(_LATER_VARIABLES.fullmatch(name) for name in differing)
+        return is_like and self.threads == threads and self._popen.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def write(self, line: str) -> None:
+        """Write to its standard input, less than a pipe holds; where it has died, workers start in Ray's way."""
+        assert self._popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._popen.stdin.write(os.fsencode(f"{line}\n"))
+
+    def end(self, patience_seconds: float = 0.0) -> None:
+        """End it, by force where it does not end by itself."""
+        assert self._popen.stdin is not None
+        self.listener.close()
+        self._popen.stdin.close()
+        try:
+            self._popen.wait(patience_seconds)
+        except subprocess.TimeoutExpired:  # in the middle of an import
+            self._popen.kill()
+            self._popen.wait()
+
+
+_early: list[_Process] = []
+"""The process that was started early, until a node takes it."""
+
+
+@contextlib.contextmanager
+def started_early() -> Iterator[None]:
+    """Start the process of a server that a node may take meanwhile; on the way out one that none has taken ends.
+
+    It is not started on a single CPU, where it would only be in the way, nor where Python's path names the folder that
+    one is in.
+    """
+    path = os.environ.get("PYTHONPATH") or "/"
+    has_plain_path = all(Path(entry).is_absolute() for entry in path.split(os.pathsep))
+    if may_fork() and has_plain_path and len(os.sched_getaffinity(0)) > 1:
+        with contextlib.suppress(OSError):
+            _early.append(_Process(_EARLY_THREADS, Path("/"), _EARLY_MODULES))
+    try:
+        yield
+    finally:
+        end_early()
+
+
+def end_early() -> None:
+    """End the process that was started early, where no node has taken it."""
+    while _early:
+        _early.pop().end()
+
+
 class ServedNode:
     """An own cluster's node whose workers come from a fork server, if there is one."""
 
     def __init__(self) -> None:
         """Describe a node without one."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self._socket, self._program = "", ""
 
     def start_server(self, folder: Path, staged: Path, preload: Preload) -> None:
-        """Start the server; what it imports takes its time while others start.
+        """Start the server, or take the one that was started early; what it imports takes its time while others start.
 
         Args:
             folder: This run's own.
@@ -62,26 +178,25 @@ class ServedNode:
             preload: What to import.
         """
         self._socket, self._program = str(folder / "workers.sock"), str(staged / "launch" / "forked_worker.py")
-        with socket.socket(socket.AF_UNIX) as listener, (folder / "fork_server.err").open("wb") as errors:
+        if _early and _early[0].serves(preload.threads):
+            self._process = _early.pop()
+        else:
+            end_early()
+            self._process = _Process(preload.threads, staged)
+        setup = {
+            "staged": str(staged),
+            "errors": str(folder / "fork_server.err"),
+            "environment": {**os.environ, _THREADS_VARIABLE: str(preload.threads)},
+            "worker_modules": preload.worker_modules,
+            "rank_modules": preload.rank_modules,
+        }
+        with self._process.listener as listener:
             listener.bind(self._socket)
             listener.listen(socket.SOMAXCONN)
-            # Where this process has no standard files, the socket's descriptor may be one of theirs.
-            descriptor = fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
-            modules = (",".join(preload.worker_modules), ",".join(preload.rank_modules))
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", _PROGRAM, str(staged), str(descriptor), *modules],
-                    bufsize=0,
-                    cwd=staged,
-                    env={**os.environ, "OMP_NUM_THREADS": str(preload.threads)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    pass_fds=[descriptor],
-                    start_new_session=True,
-                )
-            finally:
-                os.close(descriptor)
+        description = folder / "fork_server.json"
+        description.touch(mode=0o600)  # the environment has the cluster's token
+        description.write_text(json.dumps(setup), encoding="ascii")
+        self._process.write(str(description))
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -117,21 +232,14 @@ class ServedNode:
         """End the server. The workers that it has forked are their node's, but it should see them end: they would be
         nobody's, and on some machines nobody takes leave of those.
         """
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:  # in the middle of an import
-                self._process.kill()
-                self._process.wait()
+        if self._process is not None:
+            self._process.end(_END_SECONDS)
             self._process = None
 
     def tell(self, raylet: int) -> None:
         """Tell the server of its node: workers know their raylet by its process id."""
         assert self._process is not None
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died: then workers start in Ray's way
-            self._process.stdin.write(f"{raylet}\n".encode())
+        self._process.write(str(raylet))
 
 
 def may_fork() -> bool:

@@ -15,7 +15,7 @@ from benchmark.errors import MissingError, RequestError, SourceMismatchError
 from benchmark.garbage import lasting_imports
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect, living_nodes
-from launch.fork_start import Preload
+from launch.fork_start import Preload, end_early
 from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible, count_slots
@@ -95,6 +95,7 @@ def run_trials(
     """
     open_trials = _without_final(trials, ledger)
     if not open_trials:
+        end_early()
         return {}
     _check_devices(open_trials)
     statuses: dict[str, TrialStatus] = {}

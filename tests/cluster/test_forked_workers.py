@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,6 +86,28 @@ def test_workers_are_forked_when_the_driver_imports_ray_for_its_cluster(tmp_path
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def server_with_workers(driver: int) -> psutil.Process:
+    """The fork server of a run, once it has forked."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for child in psutil.Process(driver).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if is_server(child.pid) and child.children():
+                    return child
+        time.sleep(0.05)
+    raise AssertionError("no worker was forked")
+
+
+@pytest.mark.timeout(200)
+def test_run_takes_the_server_that_has_imported_torch_since_its_first_moment(tmp_path: Path) -> None:
+    study = write_study(tmp_path, "early", ["head_only"], [0], resources={"cpus_per_worker": 1})
+    process = start_run(study, tmp_path / "output")
+    arguments = server_with_workers(process.pid).cmdline()
+    _, messages = process.communicate(timeout=150)
+    assert process.returncode == 0, messages
+    assert arguments[-1] == "torch"
 
 
 @pytest.mark.timeout(300)

@@ -11,6 +11,8 @@ from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
 from tuning.cli import (
+    INTERRUPTED,
+    INTERRUPTION,
     cache,
     catalogue,
     certifying,
@@ -28,8 +30,6 @@ from tuning.cli import (
     trained,
 )
 from tuning.cli.output import errors
-
-INTERRUPTED = 130
 
 # Some versions of Typer bring a click of their own, whose exceptions are not those of the package `click`.
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
@@ -98,7 +98,7 @@ def run(arguments: list[str]) -> int:
         error.show(file=sys.stderr)
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        errors.print("Interrupted. The same command goes on from here.", highlight=False)
+        errors.print(INTERRUPTION, highlight=False)
         return INTERRUPTED
 
 

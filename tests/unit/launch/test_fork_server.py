@@ -18,9 +18,11 @@ import psutil
 import pytest
 
 from launch import fork_start, forked_worker, gpus
+from launch.allocation import TUNABLES
 from launch.fork_start import Preload, ServedNode
 from launch.forked_worker import ORDINARY_VARIABLE, SOCKET_VARIABLE
 from tests.cluster.aftermath import short_folder
+from tuning.cli import _has_own_cluster
 
 REPOSITORY = Path(__file__).parents[3]
 TELLS_WHAT_IT_IS = """
@@ -271,6 +273,96 @@ def test_ended_worker_leaves_no_zombie(server, environment, worker) -> None:
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not psutil.pid_exists(pid)
+
+
+@pytest.fixture
+def early(modules: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The process id of a server that was started early, among whose modules is one of its own environment."""
+    (modules / "early.py").write_text("import os; os.environ['SET_EARLY'] = os.environ['KNOWN_EARLY']")
+    monkeypatch.setenv("KNOWN_EARLY", "yes")
+    monkeypatch.setattr(gpus, "_DEVICE_FILES", ())
+    monkeypatch.setattr(fork_start, "_EARLY_MODULES", ("early", "is_not_there"))
+    monkeypatch.delenv(OF_THE_PHASE)
+    with fork_start.started_early():
+        yield fork_start._early[0].pid
+
+
+def test_server_that_was_started_early_serves_in_the_environment_of_now(early, modules, environment, worker) -> None:
+    more_than_a_pipe_holds = "y" * 100_000
+    environment |= {"KNOWN_EARLY": "yes", "RAY_KNOWN_LATE": more_than_a_pipe_holds}
+    os.environ["RAY_KNOWN_LATE"] = more_than_a_pipe_holds
+    try:
+        with serving(modules, "for_workers") as node:
+            one = told(environment, *LIKE_RAYS, str(worker))
+            assert node.server_id == early
+    finally:
+        del os.environ["RAY_KNOWN_LATE"]
+    assert one["way"] == "forked"
+    assert {"early", "for_workers"} <= set(one["modules"])
+    assert {name: one["environment"].get(name) for name in environment} == environment
+    assert one["environment"]["SET_EARLY"] == one["environment"]["SET_BY_AN_IMPORT"] == "yes"
+    assert (TUNABLES in one["environment"]) is (TUNABLES in environment), "what it was started with is its own"
+
+
+def test_early_server_ends_when_no_node_takes_it(early) -> None:
+    fork_start.end_early()
+    assert not psutil.pid_exists(early)
+
+
+def test_another_server_is_started_when_ranks_have_more_threads_than_the_early_one(early, modules) -> None:
+    node = ServedNode()
+    node.start_server(modules, REPOSITORY, Preload((), (), threads=2))
+    assert node.server_id not in (None, early)
+    assert not psutil.pid_exists(early)
+    node.end_server()
+
+
+def test_another_server_is_started_when_the_early_one_has_died(early, modules, environment, worker) -> None:
+    os.kill(early, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(early)], timeout=10)
+    environment["KNOWN_EARLY"] = "yes"
+    with serving(modules, "for_workers") as node:
+        assert node.server_id != early
+        assert told(environment, *LIKE_RAYS, str(worker))["way"] == "forked"
+
+
+def test_another_server_is_started_when_imports_would_find_another_variable_by_now(early, modules, monkeypatch) -> None:
+    monkeypatch.setenv("KMP_BLOCKTIME", "1")
+    with serving(modules) as node:
+        assert node.server_id != early
+
+
+@pytest.mark.parametrize("path", [":/usr", "/usr:.", "."])
+def test_nothing_is_started_early_when_pythons_path_names_the_users_folder(path: str, monkeypatch) -> None:
+    monkeypatch.setattr(gpus, "_DEVICE_FILES", ())
+    monkeypatch.setenv("PYTHONPATH", path)
+    with fork_start.started_early():
+        assert fork_start._early == []
+
+
+def test_command_goes_on_when_no_process_can_be_started_early(monkeypatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(gpus, "_DEVICE_FILES", ())
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with fork_start.started_early():
+        assert fork_start._early == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has"),
+    [
+        (["run", "demo"], True),
+        (["run", "demo", "--address", "auto"], False),
+        (["run", "demo", "--address=auto"], False),
+        (["run", "--help"], False),
+        (["plan", "demo"], False),
+        ([], False),
+    ],
+)
+def test_server_is_started_early_only_for_a_run_on_an_own_cluster(arguments: list[str], has: bool) -> None:
+    assert _has_own_cluster(arguments) is has
 
 
 def test_nothing_is_forked_where_it_is_forbidden_or_cannot_be(monkeypatch, tmp_path) -> None:
