@@ -28,6 +28,7 @@ from benchmark.provenance import GIT_VARIABLE, git_variable
 from launch.allocation import allocation_environment
 from launch.fork_start import Preload, ServedNode, may_fork
 from launch.head_watch import RECONNECT_ENVIRONMENT, head_watched
+from launch.interrupts import held_interrupts
 from launch.lean_start import LEAN_ENVIRONMENT, lean_node
 from launch.messages import logged_messages
 from launch.patience import PATIENT_ENVIRONMENT, patient_start
@@ -112,10 +113,12 @@ def connect(
             # First of all, since what it imports takes longest; this process itself has not imported Ray yet.
             if address == "local" and preload is not None and may_fork():
                 node.start_server(folder, folder / "code", preload)
-            _reread_settings()
+            with held_interrupts():
+                _reread_settings()
             with logged_messages(), _disconnected_after(folder, node):
                 sources = compile_sources(folder / "code")
-                _initialise(address, num_cpus, folder, meanwhile, node)
+                with held_interrupts():
+                    _initialise(address, num_cpus, folder, meanwhile, node)
                 # Without its head Ray may not even come to an end here: the watch sees to that too.
                 with _watched(address), _disconnected_after(folder, node):
                     yield _describe(address, sources, folder)

@@ -16,12 +16,12 @@ from benchmark.garbage import lasting_imports
 from benchmark.result import TrialStatus
 from launch.cluster import Cluster, connect, living_nodes
 from launch.fork_start import Preload, end_early
+from launch.interrupts import termination_as_interrupt
 from launch.limits import NO_LIMITS, TrialLimits
 from launch.ranks import TrialProgram
 from launch.resources import check_feasible, count_slots
 from launch.worker_group import GroupShape
 from tuning.elastic import CapacityWatch, fitted
-from tuning.interrupts import termination_as_interrupt
 from tuning.ledger import Ledger
 from tuning.packing import packed
 from tuning.recorder import record_failure, start_recorder

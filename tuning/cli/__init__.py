@@ -17,20 +17,26 @@ def main() -> None:
     except KeyboardInterrupt:  # before there was anyone to say so
         sys.stderr.write(f"{INTERRUPTION}\n")
         status = INTERRUPTED
+    # Where an interruption has passed through exec(), which dataclasses use, Python would end itself by the signal,
+    # whatever the status; the next exec() takes that back (run_eval_code_obj in its pythonrun.c).
+    exec("")  # noqa: S102
     sys.exit(status)
 
 
 def _run(arguments: list[str]) -> int:
-    from benchmark.garbage import lasting_imports
+    from launch.interrupts import held_interrupts
 
     with contextlib.ExitStack() as stack:
-        if _has_own_cluster(arguments):
-            from launch.fork_start import started_early
+        with held_interrupts():
+            if _has_own_cluster(arguments):
+                from launch.fork_start import started_early
 
-            # What a run's workers import takes longer than anything else in its start.
-            stack.enter_context(started_early())
-        with lasting_imports():
-            from tuning.cli.app import run
+                # What a run's workers import takes longer than anything else in its start.
+                stack.enter_context(started_early())
+            from benchmark.garbage import lasting_imports
+
+            with lasting_imports():
+                from tuning.cli.app import run
         return run(arguments)
 
 

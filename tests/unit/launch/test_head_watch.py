@@ -10,7 +10,7 @@ import pytest
 from benchmark.errors import MissingError
 from launch import head_watch
 from launch.head_watch import head_watched
-from tuning.interrupts import termination_as_interrupt
+from launch.interrupts import termination_as_interrupt
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 
@@ -22,3 +23,12 @@ def test_interruption_while_commands_are_imported_is_told_like_a_later_one(
     with pytest.raises(SystemExit) as left:
         main()
     assert (left.value.code, capsys.readouterr().err) == (130, "Interrupted. The same command goes on from here.\n")
+
+
+def test_interruption_that_has_passed_through_exec_leaves_with_the_status_of_others() -> None:
+    program = (
+        "import sys, types; from tuning.cli import main; "
+        "sys.modules['tuning.cli.app'] = types.SimpleNamespace(run=lambda given: exec('raise KeyboardInterrupt')); "
+        "main()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL, check=False).returncode == 130
