@@ -8,7 +8,7 @@ FLOORS := .venv-floors
 # Two processes: one begins with all tests that start a cluster, the other with the rest (tests/conftest.py).
 IN_PARALLEL := --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-gpu test-real bench bench-gpu bench-input bench-prefix bench-packs bench-scale bench-memory bench-driver check format clean
+.PHONY: help install demo test test-floors test-slow test-faults test-tex test-docs docs wheel test-gpu test-real bench bench-gpu bench-input bench-prefix bench-packs bench-growth bench-steps bench-scale bench-memory bench-driver check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -84,6 +84,12 @@ bench-driver: install  ## 1,000 tiny trials through one driver: overhead, memory
 
 bench-packs: install  ## trials in one pass, beside the same trials one after the other
 	$(BIN)/python -m tests.performance.packs
+
+bench-growth: install  ## how speed, memory and cost beside training grow with trials, workers and depth
+	$(BIN)/python -m tests.performance.growth
+
+bench-steps: install  ## steps of one trial beside a plain loop, and the share of the machine's rate
+	$(BIN)/python -m tests.performance.steady_state
 
 check: install  ## lint, types, import layers
 	$(BIN)/ruff check .

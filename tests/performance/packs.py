@@ -26,9 +26,8 @@ from benchmark.result import TrialOutcome
 from benchmark.spec import TrialSpec
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import pack_steps
-from tests.performance.sweeps import Backbone, backbone_of, write_images
+from tests.performance.material import BATCH_IMAGES, Backbone, find_backbone, write_images
 
-BATCH_IMAGES = 64
 NUM_IMAGES = (1024, 256)
 RANKS = (8, 16, 32, 64)
 
@@ -48,10 +47,9 @@ def specs_of(
 ) -> list[TrialSpec]:
     """Return the trials of a sweep."""
     methods, num_seeds, augmentation = sweep
-    weights = {} if backbone.name == "vit_nano" else {"weights": str(backbone.weights)}
     training = {"epochs": options.epochs, "warmup_epochs": 0, "global_batch_images": BATCH_IMAGES}
     request = {
-        "backbone": {"name": backbone.name, "image_size": backbone.shape["img_size"], **weights},
+        "backbone": backbone.request(),
         "dataset": f"image_folder:{images}",
         "protocol": {"name": "fair", "augmentation": augmentation},
         "training": {**training, "precision": options.precision},
@@ -82,7 +80,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     join(0, 1)
-    backbone = backbone_of(options)
+    backbone = find_backbone(options.backbone, options.image_size)
     sys.stdout.write("| sweep | alone, s | packed, s | ratio (least – most) | training |\n|---|" + "---:|" * 4 + "\n")
     with tempfile.TemporaryDirectory(prefix="packs-") as folder:
         images = Path(folder) / "images"

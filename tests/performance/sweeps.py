@@ -25,48 +25,33 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from benchmark.cache_folder import ROOT_VARIABLE, cache_root
 from benchmark.methods.parts.placement import blocks_of
 from benchmark.tracking.empty_database import KIND as TRACKING
 from benchmark.tracking.empty_database import copy_empty_database
+from tests.performance.material import (
+    BATCH_IMAGES,
+    REPOSITORY,
+    TRAINING,
+    VIT_NANO,
+    Backbone,
+    vit_tiny,
+    write_images,
+)
 from tuning.ledger import Ledger
 
-REPOSITORY = Path(__file__).parents[2]
 NUM_CORES = 2
-BATCH_IMAGES = 64
 NUM_TRAIN, NUM_VALIDATION = 1024, 256
 TINY_SIZES = (96, 224)
-VIT_TINY, IMAGES = "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "cifar10_500_100.tar"
 ARMS = ("(a) reference", "(b) tuned loop", "(c) suite")
-TRAINING = {"learning_rate": 1e-3, "weight_decay": 0.05, "gradient_clip_norm": 1.0, "warmup_epochs": 0}
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What the sweeps adapt: its name in the suite, timm's arguments, and its weights."""
-
-    name: str
-    shape: dict[str, Any]
-    weights: Path
-
-
-VIT_NANO = Backbone(
-    "vit_nano",
-    {"patch_size": 6, "embed_dim": 64, "depth": 6, "num_heads": 4, "mlp_ratio": 2.0, "img_size": 18},
-    REPOSITORY / "benchmark/backbones/weights/vit_nano.safetensors",
-)
 
 
 @dataclass(frozen=True)
@@ -134,37 +119,13 @@ def workloads(depth: int, epochs: int) -> list[Workload]:
 def settings_of(options: argparse.Namespace) -> list[Setting]:
     """Return what is asked for and here, and say what is not."""
     settings = [Setting("digits", VIT_NANO, options.precision or "fp32")]
-    folder = Path(os.environ.get("ADAPTERTUNE_REAL_DATA") or os.devnull)
-    weights, images = folder / f"{VIT_TINY}.safetensors", folder / IMAGES
-    if weights.is_file() and images.is_file():
-        shape = {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3}
+    if options.backbone != VIT_NANO.name:
         for size in options.image_size or TINY_SIZES:
-            backbone = Backbone(VIT_TINY, {**shape, "img_size": size}, weights)
+            backbone = vit_tiny(size)
+            if backbone is None:
+                break
             settings.append(Setting(f"{size} px", backbone, options.precision or "bf16"))
-    elif options.backbone != VIT_NANO.name:
-        sys.stderr.write(f"no ViT-Ti/16: ADAPTERTUNE_REAL_DATA names no folder with {weights.name} and {images.name}\n")
     return [one for one in settings if one.backbone.name.startswith(options.backbone)]
-
-
-def write_images(folder: Path, backbone: Backbone, num_train: int, num_validation: int) -> int:
-    """Write train/, val/ and a small test/ of real images, one folder a class; return the number of classes."""
-    if backbone.name == "vit_nano":
-        digits = load_digits()
-        pixels = (digits.images * 255 / 16).astype(np.uint8)
-        sources = [(str(label), Image.fromarray(image)) for label, image in zip(digits.target, pixels, strict=True)]
-    else:
-        with tarfile.open(backbone.weights.with_name(IMAGES)) as archive:
-            members = [member for member in archive if member.isfile() and "train/" in member.name]
-            sources = [(Path(m.name).parent.name, Image.open(archive.extractfile(m)).copy()) for m in members]  # type: ignore[arg-type]
-    order = np.random.default_rng(0).permutation(len(sources))
-    ends = [("train", num_train), ("val", num_train + num_validation), ("test", num_train + num_validation + 64)]
-    for number, row in enumerate(order[: ends[-1][1]]):
-        split = next(name for name, end in ends if number < end)
-        label, image = sources[row]
-        path = folder / split / label / f"{row:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    return len({label for label, _ in sources})
 
 
 def output_of(module: str, *arguments: str) -> str:
@@ -250,11 +211,7 @@ def prepare(folder: Path, workload: Workload, backbone: Backbone, num_classes: i
     }
     study = {
         "name": "sweep",
-        "backbone": {
-            "name": backbone.name,
-            "image_size": backbone.shape["img_size"],
-            **({} if backbone.name == "vit_nano" else {"weights": str(backbone.weights)}),
-        },
+        "backbone": backbone.request(),
         "dataset": f"image_folder:{folder / 'images'}",
         "method": workload.method(),
         "seed": list(range(workload.num_seeds)),
