@@ -14,6 +14,16 @@ from benchmark.methods.contract import find_method
 from benchmark.spec import TrialSpec
 from benchmark.training.model import AdaptedClassifier
 
+_aten = torch.ops.aten
+_FORMULAS = {
+    # Torch 2.11 counts its attention kernels on GPUs alone.
+    _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[_aten._scaled_dot_product_flash_attention],
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _aten._scaled_dot_product_flash_attention_backward
+    ],
+    **flop_registry,
+}
+
 
 class OperationCounter(TorchDispatchMode):
     """Counts what runs while it is entered, backward passes included.
@@ -34,7 +44,7 @@ class OperationCounter(TorchDispatchMode):
         """Run an operation and add its count where there is a formula."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
+        formula = _FORMULAS.get(func._overloadpacket)
         if formula is not None:
             self.flops += int(formula(*args, **kwargs, out_val=out))
         return out
