@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+INTERRUPTED = 130
+"""The exit status of a command that was interrupted."""
+
 
 @contextlib.contextmanager
 def held_interrupts() -> Iterator[None]:

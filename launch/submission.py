@@ -21,13 +21,13 @@ from typing import Any
 
 from benchmark.errors import MissingError, RequestError
 from benchmark.provenance import GIT_VARIABLE, git_variable
+from launch.interrupts import INTERRUPTED
 from launch.staging import stage_sources
 
 STAGED_STUDY = "study.yaml"
 DEFAULT_REMOTE_OUTPUT = "${ADAPTERTUNE_OUTPUT:-$HOME/adaptertune-output}"
 """Below the head's home: a job's own working folder is removed with the job, and the results would go with it."""
 
-INTERRUPTED = 130
 _SILENCE_SECONDS = 60.0
 _SECONDS_BETWEEN_QUESTIONS = 1.0
 _URL = re.compile(r"^https?://[^\s/@]+/?$")

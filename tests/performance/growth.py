@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cache_folder import ROOT_VARIABLE
-from tests.performance.material import BATCH_IMAGES, REPOSITORY, TRAINING, VIT_NANO, write_images
+from tests.performance.material import BATCH_IMAGES, TRAINING, VIT_NANO, output_of, write_images
 from tuning.packing import DEFAULT_TRIALS_PER_PACK
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -97,7 +95,6 @@ def rows_of(folder: Path, options: argparse.Namespace) -> list[Row]:
 def measured(row: Row, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     work = folder / "work.json"
     document = {
-        "first": row.trials[0],
         "trials": row.trials,
         "per_pack": DEFAULT_TRIALS_PER_PACK,
         "dtype": DTYPES[options.precision],
@@ -105,12 +102,13 @@ def measured(row: Row, folder: Path, options: argparse.Namespace) -> dict[str, f
     work.write_text(json.dumps(document), encoding="utf-8")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(row.num_workers)]
     program = ["-m", "tests.performance.growth_row", str(work)]
-    command = [sys.executable, *(torchrun if row.num_workers > 1 else []), *program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", ROOT_VARIABLE: str(folder / "cache")}
-    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True)
-    if ended.returncode:
-        sys.exit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr}")
-    return json.loads(ended.stdout.splitlines()[-1])
+    told = output_of(
+        *(torchrun if row.num_workers > 1 else []),
+        *program,
+        OMP_NUM_THREADS="1",
+        **{ROOT_VARIABLE: str(folder / "cache")},
+    )
+    return json.loads(told.splitlines()[-1])
 
 
 def show(row: Row, rounds: list[dict[str, float]], first: list[dict[str, float]], num_first: int) -> None:

@@ -5,30 +5,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmark.launch_plan import plan_launch
 from benchmark.request import resolve_trial
-from benchmark.result import Cost, TrialOutcome
 from benchmark.training.process_group import join_from_environment, leave
-from benchmark.training.trial import pack_steps
+from tests.performance.packs import costs_of
 from tests.performance.steady_state import rate_of_products
-
-
-def costs_of(trials: list[dict[str, Any]], per_pack: int, num_workers: int) -> Iterator[Cost]:
-    """Run trials, as many in one pass as may, and yield what each cost."""
-    specs = [resolve_trial(trial) for trial in trials]
-    for start in range(0, len(specs), per_pack):
-        pack = specs[start : start + per_pack]
-        plan = plan_launch(pack[0].training.global_batch_images, num_workers)
-        for step in pack_steps(pack, plan, [None] * len(pack)):
-            if isinstance(step.report, TrialOutcome):
-                assert step.report.result.cost is not None
-                yield step.report.result.cost
 
 
 def main() -> int:
@@ -36,8 +20,10 @@ def main() -> int:
     torch.set_num_threads(1)
     membership = join_from_environment()
     rate = rate_of_products(getattr(torch, work["dtype"]))
-    list(costs_of([work["first"]], 1, membership.world_size))  # what is read and computed once a process
-    costs = list(costs_of(work["trials"], work["per_pack"], membership.world_size))
+    specs, size = [resolve_trial(trial) for trial in work["trials"]], work["per_pack"]
+    list(costs_of([specs[:1]], membership.world_size))  # what is read and computed once a process
+    packs = (specs[start : start + size] for start in range(0, len(specs), size))
+    costs = list(costs_of(packs, membership.world_size))
     leave()
     if membership.rank == 0:
         train, evaluation, wall = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ def vit_tiny(image_size: int) -> Backbone | None:
 def find_backbone(name: str, image_size: int) -> Backbone:
     """Return `vit_nano`, or `vit_tiny` for images of this size; end the program where it is not here."""
     return VIT_NANO if name == VIT_NANO.name else vit_tiny(image_size) or sys.exit(2)
+
+
+def output_of(*command: str, **variables: str) -> str:
+    """Run a program of Python's in the repository, with more variables of the environment; where it fails, say why."""
+    whole, environment = [sys.executable, *command], {**os.environ, **variables}
+    ended = subprocess.run(whole, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"{' '.join(whole)} ended with {ended.returncode}:\n{ended.stderr}")
+    return ended.stdout
 
 
 def write_images(folder: Path, backbone: Backbone, num_train: int, num_validation: int) -> int:

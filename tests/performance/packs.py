@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 
 from benchmark.launch_plan import plan_launch
 from benchmark.request import resolve_trial
-from benchmark.result import TrialOutcome
+from benchmark.result import Cost, TrialOutcome
 from benchmark.spec import TrialSpec
 from benchmark.training.process_group import join, leave
 from benchmark.training.trial import pack_steps
@@ -58,14 +59,20 @@ def specs_of(
     return [resolve_trial({**request, "method": method, "seed": seed}) for method, seed in pairs]
 
 
-def seconds_of(packs: list[list[TrialSpec]]) -> tuple[float, float]:
-    """Return the processor seconds of the trials, and those in training steps."""
-    started, trained = time.process_time(), 0.0
+def costs_of(packs: Iterable[Sequence[TrialSpec]], num_workers: int = 1) -> Iterator[Cost]:
+    """Run packs, one after the other, and yield what each trial cost."""
     for specs in packs:
-        for step in pack_steps(specs, plan_launch(BATCH_IMAGES), [None] * len(specs)):
+        plan = plan_launch(specs[0].training.global_batch_images, num_workers)
+        for step in pack_steps(specs, plan, [None] * len(specs)):
             if isinstance(step.report, TrialOutcome):
                 assert step.report.result.cost is not None
-                trained += step.report.result.cost.train_seconds
+                yield step.report.result.cost
+
+
+def seconds_of(packs: list[list[TrialSpec]]) -> tuple[float, float]:
+    """Return the processor seconds of the trials, and those in training steps."""
+    started = time.process_time()
+    trained = sum(cost.train_seconds for cost in costs_of(packs))
     return time.process_time() - started, trained
 
 

@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,10 +38,10 @@ from benchmark.tracking.empty_database import KIND as TRACKING
 from benchmark.tracking.empty_database import copy_empty_database
 from tests.performance.material import (
     BATCH_IMAGES,
-    REPOSITORY,
     TRAINING,
     VIT_NANO,
     Backbone,
+    output_of,
     vit_tiny,
     write_images,
 )
@@ -128,18 +127,9 @@ def settings_of(options: argparse.Namespace) -> list[Setting]:
     return [one for one in settings if one.backbone.name.startswith(options.backbone)]
 
 
-def output_of(module: str, *arguments: str) -> str:
-    """Run a module; where it fails, show what it said."""
-    command = [sys.executable, "-m", module, *arguments]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        sys.exit(f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stderr}")
-    return finished.stdout
-
-
 def run_plain(program: str, work: Path, *arguments: str) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
-    output = output_of(f"tests.performance.{program}", str(work), *arguments)
+    output = output_of("-m", f"tests.performance.{program}", str(work), *arguments)
     return time.perf_counter() - started, json.loads(output)
 
 
@@ -162,7 +152,7 @@ def suite(study: Path) -> Seconds:
     for folder in (output, *computed):
         shutil.rmtree(folder, ignore_errors=True)
     started = time.perf_counter()
-    told = output_of("tuning", "run", str(study), "--output", str(output), "--json")
+    told = output_of("-m", "tuning", "run", str(study), "--output", str(output), "--json")
     whole = time.perf_counter() - started
     ledger = Ledger(output)
     results = [ledger.result(trial_id) for trial_id in json.loads(told)["statuses"]]

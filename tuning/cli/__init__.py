@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
-INTERRUPTED = 130
-"""The exit status."""
+from launch.interrupts import INTERRUPTED, held_interrupts
+
 INTERRUPTION = "Interrupted. The same command goes on from here."
 
 
@@ -24,8 +24,6 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from launch.interrupts import held_interrupts
-
     with contextlib.ExitStack() as stack:
         with held_interrupts():
             if _has_own_cluster(arguments):

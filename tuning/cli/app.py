@@ -10,8 +10,8 @@ import typer
 from rich.logging import RichHandler
 
 from benchmark.errors import AdapterTuneError, RequestError
+from launch.interrupts import INTERRUPTED
 from tuning.cli import (
-    INTERRUPTED,
     INTERRUPTION,
     cache,
     catalogue,

@@ -9,6 +9,7 @@ import typer
 
 from benchmark.result import TrialStatus
 from launch.cluster import check_address
+from launch.interrupts import INTERRUPTED
 from tuning.cli.output import (
     DEFAULT_OUTPUT,
     AsJson,
@@ -27,7 +28,7 @@ from tuning.study import Study, load_study
 
 EXAMPLE = "Example: adaptertune run demo --set seed=[0,1,2,3,4]"
 
-SOME_FAILED, MISSING, INTERRUPTED = 1, 3, 130
+SOME_FAILED, MISSING = 1, 3
 
 
 Address = Annotated[

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.errors import MissingError
+from launch.interrupts import INTERRUPTED
 from launch.submission import (
-    INTERRUPTED,
     JobEnd,
     RemoteCommand,
     check_dashboard_address,
